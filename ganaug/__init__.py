@@ -1,0 +1,65 @@
+"""ganaug: GAN-based image augmentation for small labeled sets, with an honest verdict on whether it helped.
+
+Each command of the command line is a function here. Nothing heavy is imported until one of them is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data.augmented import AugmentedDataset
+    from .data.check import CheckReport, check
+    from .errors import GanaugError
+    from .gan.training import Estimate, estimate_fit, fit
+    from .pipeline import demo, run
+    from .reporting.page import report
+    from .settings import Recipe, load_recipe
+    from .study.compare import compare
+    from .synthesis.synthesize import synthesize
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AugmentedDataset": "data.augmented",
+    "CheckReport": "data.check",
+    "Estimate": "gan.training",
+    "GanaugError": "errors",
+    "Recipe": "settings",
+    "check": "data.check",
+    "compare": "study.compare",
+    "demo": "pipeline",
+    "estimate_fit": "gan.training",
+    "fit": "gan.training",
+    "load_recipe": "settings",
+    "report": "reporting.page",
+    "run": "pipeline",
+    "synthesize": "synthesis.synthesize",
+}
+
+__all__ = [
+    "AugmentedDataset",
+    "CheckReport",
+    "Estimate",
+    "GanaugError",
+    "Recipe",
+    "check",
+    "compare",
+    "demo",
+    "estimate_fit",
+    "fit",
+    "load_recipe",
+    "report",
+    "run",
+    "synthesize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name at its first use: PEP 562."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ganaug' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

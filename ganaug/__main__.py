@@ -1,0 +1,5 @@
+"""`python -m ganaug`, the same as the command `ganaug`."""
+
+from .cli import main
+
+main()

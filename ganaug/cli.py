@@ -1,0 +1,251 @@
+"""The command line: one thin command for each stage. Nothing heavy is imported until a command runs."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from . import __version__
+from .errors import GanaugError
+from .progress import LOGGER
+from .settings import Recipe, load_recipe_mapping
+
+BAD_INPUT = 2  # exit code, as of a wrong option
+
+Command = Callable[..., Any]
+PATH = click.Path(path_type=Path)
+
+
+class Ganaug(click.Group):
+    """Turns every expected error into one clear message."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GanaugError as error:
+            click.echo(f"error: {error}", err=True)
+        except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            click.echo(f"error: {error.strerror}: {error.filename}", err=True)
+        except OSError as error:
+            click.echo(f"error: {error}", err=True)
+        sys.exit(BAD_INPUT)
+
+
+def setting(key: str, *names: str) -> Callable[[Command], Command]:
+    """A click option for the recipe's `stage.key`: its choices, help and default are read from the settings."""
+    stage, name = key.split(".")
+    field = Recipe.model_fields[stage].annotation.model_fields[name]  # type: ignore[union-attr]
+    choices = [str(choice) for part in (field.annotation, *get_args(field.annotation)) for choice in _literals(part)]
+    default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
+    return click.option(
+        *(names or (f"--{name.replace('_', '-')}",)),
+        f"{stage}__{name}",
+        type=click.Choice(choices) if choices else str,
+        multiple=get_origin(field.annotation) is tuple,
+        metavar=None if choices else name.upper(),
+        help=f"{field.description}{default}",
+    )
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def settings(*keys: str | tuple[str, ...]) -> Callable[[Command], Command]:
+    """Options for several settings, and --recipe and --set for all others."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="STAGE.KEY=VALUE",
+            help="Override any setting; may be repeated.",
+        )(command)
+        command = click.option("--recipe", type=PATH, help="A YAML or TOML file with settings of the stages.")(command)
+        for key in reversed(keys):
+            command = setting(*((key,) if isinstance(key, str) else key))(command)
+        return command
+
+    return decorate
+
+
+def gather(recipe: Path | None, overrides: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """The recipe file, then --set, then the options of the command, as one nested mapping of what was given."""
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if value not in (None, ()):
+            stage, key = name.split("__")
+            given.setdefault(stage, {})[key] = value
+    return load_recipe_mapping(recipe, overrides, given)
+
+
+DATA_SETTINGS = (
+    "data.image_size",
+    "data.test_fraction",
+    "data.group_regex",
+    "data.limit_per_class",
+    "data.mirror",
+    ("data.seed", "--split-seed"),
+)
+FIT_SETTINGS = ("fit.strategy", "fit.seed", "fit.device")
+
+
+@click.group(cls=Ganaug, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and results only.")
+def main(quiet: bool) -> None:
+    """Trains a class-conditional GAN on a small set of labeled images, adds its images to the set, and says honestly
+    whether they help a classifier.
+
+    \b
+    ganaug demo --out demo            everything, on handwritten digits that come along
+    ganaug run DATA --out DIR         everything, on your folder of class folders
+
+    The stages one by one: check, fit, synthesize, compare, report.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOGGER.handlers = [handler]
+    LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+@main.command()
+@click.argument("data", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON on standard output.")
+@click.pass_context
+def check(ctx: click.Context, data: Path, as_json: bool) -> None:
+    """Read every image of DATA and name every problem at once.
+
+    DATA is a folder of class folders, or a zip of one, flat or with train/, test/ and valid/. Exit code 0: clean,
+    1: problems, 2: unusable.
+    """
+    from .data.check import check as run_check
+    from .data.check import format_report
+
+    found = run_check(data)
+    click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else format_report(found))
+    ctx.exit(found.exit_code)
+
+
+@main.command()
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, help="The run's folder, new or empty.")
+@settings("fit.budget", "fit.steps", *FIT_SETTINGS, *DATA_SETTINGS)
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in --out.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print settings, classes and an estimate; train and write nothing.")
+def fit(
+    data: Path,
+    out: Path | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Train the class-conditional GAN on the images in DATA."""
+    from .gan.training import estimate_fit, format_estimate
+    from .gan.training import fit as run_fit
+
+    given = gather(recipe, overrides, options)
+    if dry_run:
+        click.echo(format_estimate(estimate_fit(data, recipe=given)))
+        return
+    if out is None:
+        raise click.UsageError("fit needs --out RUN, the folder to write (or --dry-run).")
+    run_fit(data, out, recipe=given, resume=resume)
+    click.echo(f"run: {out}\nnext: ganaug synthesize {out} --out AUGMENTED, or ganaug compare {out}")
+
+
+@main.command()
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The folder to write, new or empty.")
+@settings(
+    "synthesize.per_class",
+    "synthesize.target_per_class",
+    "synthesize.balance",
+    ("synthesize.classes", "--class"),
+    "synthesize.seed",
+    "synthesize.truncation",
+)
+@click.option("--with-real", type=PATH, metavar="DATA", help="Copy the run's real training images from DATA too.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def synthesize(
+    run: Path,
+    out: Path,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    with_real: Path | None,
+    device: str,
+    **options: Any,
+) -> None:
+    """Write synthetic images of a RUN, one folder for each class, and a manifest."""
+    from .synthesis.synthesize import synthesize as run_synthesize
+
+    counts = run_synthesize(run, out, recipe=gather(recipe, overrides, options), with_real=with_real, device=device)
+    click.echo(f"{sum(counts.values())} synthetic images in {out}\nnext: ganaug compare {run} --synthetic {out}")
+
+
+@main.command()
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, help="The study's folder; RUN/study by default.")
+@click.option(
+    "--synthetic", type=PATH, metavar="FOLDER", help="Use these synthetic images instead of new ones from the run."
+)
+@settings("compare.seeds", "compare.updates", "compare.budget", "compare.jobs", "compare.device")
+def compare(
+    run: Path, out: Path | None, synthetic: Path | None, recipe: Path | None, overrides: tuple[str, ...], **options: Any
+) -> None:
+    """Do the synthetic images of a RUN help a classifier? Four arms, paired seeds, real test images, a verdict."""
+    from .study.compare import compare as run_compare
+
+    study = run_compare(run, out, synthetic=synthetic, recipe=gather(recipe, overrides, options))
+    click.echo(
+        f"{json.loads(study.read_text(encoding='utf-8'))['sentence']}\nstudy: {study}\nnext: ganaug report {study.parent}"
+    )
+
+
+@main.command()
+@click.argument("study", type=PATH)
+@click.option(
+    "--out", type=PATH, help="The HTML file; STUDY/report.html by default. A Markdown file is written beside it."
+)
+@settings("report.images_per_class")
+def report(study: Path, out: Path | None, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
+    """Write the report of a STUDY: one HTML file that opens offline."""
+    from .reporting.page import report as run_report
+    from .settings import load_recipe
+
+    page = run_report(study, out, load_recipe(gather(recipe, overrides, options)).report)
+    click.echo(f"report: {page}")
+
+
+@main.command()
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The folder for everything.")
+@click.option("--budget", default="10m", show_default=True, help="Wall-clock time for all stages together.")
+@settings(*FIT_SETTINGS, ("compare.seeds"), *DATA_SETTINGS)
+def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
+    """All of it, in order: check, fit, synthesize, compare, report. Repeat the command to go on after an interruption."""
+    from .pipeline import format_result
+    from .pipeline import run as run_all
+
+    result = run_all(data, out, budget=budget, recipe=gather(recipe, overrides, options))
+    click.echo(format_result(result, data))
+
+
+@main.command()
+@click.option("--out", type=PATH, required=True, help="The folder for everything.")
+@click.option("--budget", default="6m", show_default=True, help="Wall-clock time for all stages together.")
+@settings(*FIT_SETTINGS, "compare.seeds")
+def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
+    """Run on scikit-learn's handwritten digits, 20 a class, which need no download."""
+    from .pipeline import demo as run_demo
+    from .pipeline import format_result
+
+    result = run_demo(out, budget=budget, recipe=gather(recipe, overrides, options))
+    click.echo(format_result(result, out / "digits"))

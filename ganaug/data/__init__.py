@@ -1,0 +1,1 @@
+"""From files to arrays: reading, checking, splitting and caching a folder or zip of labelled images."""

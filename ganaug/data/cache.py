@@ -1,0 +1,199 @@
+"""The prepared data of a run: decoded once, split once, then read as one array by every later stage."""
+
+import csv
+import io
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import GanaugError
+from ..progress import say, warn
+from ..runs import SCHEMA, read_json, write_json, write_text, written_whole
+from ..settings import IMAGE_SIZES, DataSettings
+from .check import CheckReport, format_problem, inspect_scan, summarize_problem
+from .duplicates import join_groups
+from .images import Pixels, match_channels
+from .scan import FileRecord, Scan, peek_sizes, scan
+from .source import Source, Split, open_source
+from .split import draw, group_of, hold_out
+
+LARGEST_SIZE = 32  # that "auto" picks on a CPU: what trains in minutes there
+LARGEST_SIZE_CUDA = 128
+URGENT = ("unreadable", "truncated", "split-leak", "label-conflict", "small-class", "empty-class")
+COLUMNS = ("file", "class", "label", "split", "sha256", "width", "height")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Prepared images: `images` uint8 (N, C, S, S), mapped from disk; `labels` int64 (N,) index `class_names`.
+
+    `splits` (N,) holds "train", "valid" or "test"; `files` the names inside the data. `image_size` is S in pixels,
+    `channels` is C: 1 where all images are gray, else 3.
+    """
+
+    images: Pixels
+    labels: npt.NDArray[np.int64]
+    splits: npt.NDArray[np.str_]
+    files: list[str]
+    class_names: tuple[str, ...]
+    image_size: int
+    channels: int
+
+    def indices(self, split: Split) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self.splits == split)
+
+    def subset(self, split: Split) -> tuple[Pixels, npt.NDArray[np.int64]]:
+        """Images (n, C, S, S) and labels (n,) of one split, in memory."""
+        chosen = self.indices(split)
+        return np.asarray(self.images[chosen]), self.labels[chosen]
+
+    def counts(self, split: Split) -> dict[str, int]:
+        """Images of every class in one split; 0 where there are none."""
+        numbers = np.bincount(self.labels[self.indices(split)], minlength=len(self.class_names))
+        return dict(zip(self.class_names, numbers.tolist(), strict=True))
+
+
+def prepare(data: str | Path, settings: DataSettings, folder: Path, device_kind: str) -> tuple[ImageSet, CheckReport]:
+    """Reads, checks and splits `data` and writes it to `folder`, or loads what lies there if it is the same already.
+
+    Unreadable files are left out with a warning. Without a test split one is held out of the training images by class,
+    where files of one group (`settings.group_regex`) and copies, exact or near, stay on one side. `limit_per_class`
+    applies to the training images only, and those not drawn are left out. `image_size` "auto" takes the size nearest to
+    the median short side, at most 128 for a `device_kind` "cuda" and 32 for any other.
+
+    Raises `GanaugError` if the data is unusable or a class has no training image.
+    """
+    source = open_source(data)
+    largest = LARGEST_SIZE_CUDA if device_kind == "cuda" else LARGEST_SIZE
+    wanted = _describe(source, settings, largest)
+    info_path = folder / "set.json"
+    if info_path.is_file():
+        found = read_json(info_path)
+        if found.get("request") == wanted:
+            return load(folder), CheckReport.from_json(found["check"])
+    image_size = _choose_size(source, largest) if settings.image_size == "auto" else settings.image_size
+    scanned = scan(source, image_size, settings.resize)
+    report = inspect_scan(source, scanned)
+    if not report.usable:
+        raise GanaugError("\n".join([f"{data} cannot be used:", *map(format_problem, report.problems)]))
+    for problem in report.problems:
+        (warn if problem.kind in URGENT else say)(summarize_problem(problem))
+    chosen, splits = _choose(scanned, source.class_names, settings)
+    info = {"request": wanted, "check": report.to_json(), "image_size": image_size}
+    _write(folder, source, scanned, chosen, splits, info)
+    return load(folder), report
+
+
+def load(folder: Path) -> ImageSet:
+    """What `prepare` wrote to `folder`. Raises `GanaugError` if it is missing, incomplete or damaged."""
+    info = read_json(folder / "set.json")
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        image_set = ImageSet(
+            images=images,
+            labels=np.array([row["label"] for row in rows], np.int64),
+            splits=np.array([row["split"] for row in rows], np.str_),
+            files=[row["file"] for row in rows],
+            class_names=tuple(info["class_names"]),
+            image_size=int(info["image_size"]),
+            channels=int(info["channels"]),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise GanaugError(
+            f"the prepared data in {folder} cannot be read: {error}. Delete the folder and run again."
+        ) from None
+    expected = (len(rows), image_set.channels, image_set.image_size, image_set.image_size)
+    if images.shape != expected:
+        raise GanaugError(
+            f"the prepared data in {folder} is damaged: its images have shape {images.shape}, "
+            f"its index tells {expected}. Delete the folder and run again."
+        )
+    return image_set
+
+
+def _describe(source: Source, settings: DataSettings, largest: int) -> dict[str, Any]:
+    """What decides the result: two equal descriptions give the same prepared data. Mirroring happens later."""
+    values = settings.model_dump(mode="json", exclude={"mirror"})
+    if settings.image_size == "auto":
+        values["largest_size"] = largest
+    return {"identity": source.identity, "settings": values}
+
+
+def _choose_size(source: Source, largest: int) -> int:
+    short_sides = [min(size) for size in peek_sizes(source)]
+    if not short_sides:
+        return IMAGE_SIZES[0]  # nothing is readable: the check will say so
+    median = statistics.median(short_sides)
+    allowed = [size for size in IMAGE_SIZES if size <= largest]
+    image_size = min(allowed, key=lambda size: abs(math.log(size / median)))
+    say(f"image size {image_size} (the median short side is {median:g} pixels; set data.image_size to change it)")
+    return image_size
+
+
+def _choose(
+    scanned: Scan, class_names: tuple[str, ...], settings: DataSettings
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
+    """Indices of the records to keep, sorted, and the split (n,) of each."""
+    records = scanned.records
+    labels = np.array([class_names.index(record.class_name) for record in records], np.int64)
+    splits = np.array([record.split or "train" for record in records], np.str_)
+    splits[[record.error is not None for record in records]] = ""
+    if not (splits == "test").any():
+        pool = np.flatnonzero(splits == "train")
+        keys = group_of([records[index].name for index in pool], settings.group_regex)
+        groups = join_groups(keys, scanned.copies.group[pool].tolist())
+        splits[pool[hold_out(labels[pool], groups, settings.test_fraction, settings.seed)]] = "test"
+    train = np.flatnonzero(splits == "train")
+    untrained = sorted(set(class_names) - {class_names[label] for label in labels[train]})
+    if untrained:
+        raise GanaugError(
+            f"no readable training image of: {', '.join(untrained)}. Add images, or remove these classes."
+        )
+    if settings.limit_per_class is not None:
+        drawn = train[draw(labels[train], settings.limit_per_class, settings.seed)]
+        splits[np.setdiff1d(train, drawn)] = ""
+    chosen = np.flatnonzero(splits != "")
+    return chosen, splits[chosen]
+
+
+def _write(
+    folder: Path,
+    source: Source,
+    scanned: Scan,
+    chosen: npt.NDArray[np.int64],
+    splits: npt.NDArray[np.str_],
+    info: dict[str, Any],
+) -> None:
+    """images.npy, index.csv, and set.json last: its presence says that the others are whole."""
+    assert scanned.pixels is not None
+    records = [scanned.records[index] for index in chosen]
+    channels = max(record.channels for record in records)
+    size = info["image_size"]
+    images = np.empty((len(chosen), channels, size, size), np.uint8)
+    for row, index in enumerate(chosen):
+        pixels = scanned.pixels[index]
+        assert pixels is not None
+        images[row] = np.moveaxis(match_channels(pixels, channels), 2, 0)
+    (folder / "set.json").unlink(missing_ok=True)
+    with written_whole(folder / "images.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, images)
+    write_text(folder / "index.csv", _format_index(records, splits, source.class_names))
+    names = {"class_names": list(source.class_names), "channels": channels, "source": source.path.name}
+    write_json(folder / "set.json", {"schema": SCHEMA, **names, **info})
+
+
+def _format_index(records: list[FileRecord], splits: npt.NDArray[np.str_], class_names: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for record, split in zip(records, splits, strict=True):
+        label = class_names.index(record.class_name)
+        writer.writerow((record.name, record.class_name, label, split, record.sha256, record.width, record.height))
+    return text.getvalue()

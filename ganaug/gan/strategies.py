@@ -1,0 +1,55 @@
+"""How the classes are shared out among GANs. A strategy is a function from the number of classes to the members to train."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TRUNK_SHARE = 0.6  # of the training, for the trunk of `specialised`
+
+
+@dataclass(frozen=True)
+class Member:
+    """One GAN of a run."""
+
+    name: str  # of its folder
+    classes: tuple[int, ...]  # the data's classes that it is trained on
+    num_classes: int  # that its networks tell apart
+    labels: tuple[int, ...]  # the networks' label of each of `classes`
+    share: float  # of the run's training steps
+    parent: str | None = None  # the member whose networks it starts from
+
+
+def joint(num_classes: int) -> tuple[Member, ...]:
+    """One conditional GAN over all classes."""
+    everything = tuple(range(num_classes))
+    return (Member("joint", everything, num_classes, everything, 1.0),)
+
+
+def per_class(num_classes: int) -> tuple[Member, ...]:
+    """One GAN for each class, which shares nothing with the others."""
+    return tuple(Member(f"class-{k}", (k,), 1, (0,), 1 / num_classes) for k in range(num_classes))
+
+
+def specialised(num_classes: int) -> tuple[Member, ...]:
+    """A joint trunk, of which each class gets a copy trained on it alone, the first layers of the discriminator frozen:
+    FreezeD, Mo et al. (2020), https://arxiv.org/abs/2002.10964"""
+    everything = tuple(range(num_classes))
+    share = (1 - TRUNK_SHARE) / num_classes
+    trunk = Member("joint", everything, num_classes, everything, TRUNK_SHARE)
+    return (trunk, *(Member(f"class-{k}", (k,), num_classes, (k,), share, parent="joint") for k in everything))
+
+
+STRATEGIES: dict[str, Callable[[int], tuple[Member, ...]]] = {
+    "joint": joint,
+    "per-class": per_class,
+    "specialised": specialised,
+}
+
+
+def member_steps(member: Member, total_steps: int) -> int:
+    """The member's steps of a run of `total_steps`."""
+    return max(1, round(member.share * total_steps))
+
+
+def generating_member(members: tuple[Member, ...], class_index: int) -> Member:
+    """The member that makes images of a class: the one most specialised to it."""
+    return min((m for m in members if class_index in m.classes), key=lambda m: len(m.classes))

@@ -1,0 +1,204 @@
+"""The stage `fit`: from a folder of labeled images to a run that can make new ones."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.cache import ImageSet, prepare
+from ..data.check import CheckReport, format_report
+from ..devices import num_cores, resolve_device, resolve_precision
+from ..errors import GanaugError
+from ..progress import format_duration, say
+from ..runs import SCHEMA, RunFolder, describe_versions, read_json, write_json, write_text
+from ..settings import FitSettings, Recipe, RecipeLike, dump_recipe, load_recipe
+from .member import build_state, network_shape, train_member, trained_steps
+from .steps import TrainingData, train_step
+from .strategies import STRATEGIES, Member, member_steps
+
+NUM_TIMED_STEPS = 12  # of a dry run, after as many to warm up
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would do and cost; from `estimate_fit`."""
+
+    recipe: Recipe
+    check: CheckReport
+    counts: dict[str, int]  # training images of each class
+    image_size: int
+    channels: int
+    seconds_per_step: float
+    steps: int
+    seconds: float
+
+
+def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume: bool = False) -> Path:
+    """Trains the class-conditional GAN on the images in `data` and returns the run's folder `out`.
+
+    data: a folder of class folders, or a zip of one, flat or with train/ and test/ (see `ganaug.check`).
+    out: a new or empty folder; with `resume`, one that holds an interrupted run of the same settings. A complete run is
+        left as it is.
+    recipe: settings that differ from the defaults: a file, a `Recipe`, or a mapping such as {"fit": {"budget": "5m"}}.
+
+    Raises `GanaugError` for data that cannot be used, wrong settings, or a folder that holds something else.
+    """
+    folder = RunFolder(Path(out))
+    resolved = _open_folder(folder, recipe, resume)
+    if folder.info.is_file() and read_json(folder.info)["complete"]:
+        say(f"{out}: the training is complete already")
+        return folder.root
+    device = resolve_device(resolved.fit.device)
+    images, report = prepare(data, resolved.data, folder.data, device.type)
+    write_json(folder.check, report.to_json())
+    members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
+    write_json(folder.info, _describe_run(data, images, resolved, members, complete=False))
+    total_steps = train_members(folder, members, images, resolved, device)
+    final = resolved.model_copy(update={"fit": resolved.fit.model_copy(update={"steps": total_steps})})
+    write_text(folder.recipe, dump_recipe(final))
+    write_json(folder.info, _describe_run(data, images, resolved, members, complete=True))
+    return folder.root
+
+
+def train_members(
+    folder: RunFolder, members: tuple[Member, ...], images: ImageSet, recipe: Recipe, device: torch.device
+) -> int:
+    """Trains every member that is not trained yet, in order; returns the steps of the whole run.
+
+    With a budget, the first member's pace settles the steps of all.
+    """
+    settings = recipe.fit
+    torch.set_num_threads(settings.threads or num_cores())
+    dtype = resolve_precision(settings.precision, device)
+    total_steps = settings.steps
+    for member in members:
+        done = trained_steps(folder, member.name)
+        if done is None:
+            data = training_data(images, member, recipe, device)
+            done = train_member(
+                folder, member, data, settings, total_steps and member_steps(member, total_steps), dtype
+            )
+        total_steps = total_steps or _total_of(member, done)
+    assert total_steps is not None  # there is at least one member
+    return total_steps
+
+
+def training_data(images: ImageSet, member: Member, recipe: Recipe, device: torch.device) -> TrainingData:
+    """The training images of the member's classes, whole on the device as uint8."""
+    pixels, labels = images.subset("train")
+    chosen = torch.from_numpy(labels)
+    rows = [torch.where(chosen == k)[0] for k in member.classes]
+    kept = torch.cat(rows)
+    ends = torch.tensor([len(r) for r in rows]).cumsum(0).tolist()
+    positions = [torch.arange(end - len(r), end) for end, r in zip(ends, rows, strict=True)]
+    return TrainingData(
+        torch.from_numpy(pixels[kept.numpy()]).to(device), tuple(positions), member.labels, recipe.data.mirror
+    )
+
+
+def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
+    """What `fit` would do: checks and reads the data, times a few steps, writes nothing. Raises as `fit` does."""
+    resolved = load_recipe(recipe)
+    settings = resolved.fit
+    device = resolve_device(settings.device)
+    with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
+        images, report = prepare(data, resolved.data, Path(folder) / "data", device.type)
+        member = STRATEGIES[settings.strategy](len(images.class_names))[0]
+        training = training_data(images, member, resolved, device)
+        counts, image_size, channels = images.counts("train"), images.image_size, images.channels
+    pace = time_step(training, member, settings, device)
+    steps = settings.steps or max(1, round(settings.budget / pace))
+    return Estimate(resolved, report, counts, image_size, channels, pace, steps, steps * pace)
+
+
+def time_step(data: TrainingData, member: Member, settings: FitSettings, device: torch.device) -> float:
+    """Seconds of a training step, measured."""
+    torch.set_num_threads(settings.threads or num_cores())
+    dtype = resolve_precision(settings.precision, device)
+    state = build_state(network_shape(data, member, settings), settings, member, device)
+    for _ in range(2):
+        begun = time.monotonic()
+        for _ in range(NUM_TIMED_STEPS):
+            train_step(state, data, settings, 1.0, dtype)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return (time.monotonic() - begun) / NUM_TIMED_STEPS
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """The resolved settings, the class table and the cost, for people."""
+    size = estimate.image_size
+    return "\n".join(
+        [
+            format_report(estimate.check),
+            "",
+            "resolved settings",
+            dump_recipe(estimate.recipe).rstrip(),
+            "",
+            f"training images: {sum(estimate.counts.values())} in {len(estimate.counts)} classes, "
+            f"{size} x {size} px, {estimate.channels} channels",
+            f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {format_duration(estimate.seconds)} in all",
+        ]
+    )
+
+
+def _open_folder(folder: RunFolder, recipe: RecipeLike, resume: bool) -> Recipe:
+    """The settings to train with. A new run's are written down at once; a resumed run keeps its own."""
+    if folder.info.is_file():
+        stored = load_recipe(folder.recipe)
+        if not resume:
+            raise GanaugError(f"{folder.root} already holds a run. Go on with it: --resume; or give another --out.")
+        wanted = load_recipe(recipe, base=stored)
+        if wanted.model_dump(exclude=_FREE) != stored.model_dump(exclude=_FREE):
+            raise GanaugError(
+                f"{folder.root} was begun with other settings: {_differences(stored, wanted)}. "
+                "Leave them as they were, or give another --out."
+            )
+        return wanted
+    interrupted_early = folder.recipe.is_file()  # while it read the data: there is nothing to lose
+    if folder.root.exists() and not interrupted_early and (not folder.root.is_dir() or any(folder.root.iterdir())):
+        raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
+    resolved = load_recipe(recipe)
+    write_text(folder.recipe, dump_recipe(resolved))
+    return resolved
+
+
+_FREE: Any = {
+    "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval"},
+    "synthesize": True,
+    "compare": True,
+    "report": True,
+}
+
+
+def _differences(stored: Recipe, wanted: Recipe) -> str:
+    found = []
+    for stage in ("data", "fit"):
+        before, after = getattr(stored, stage).model_dump(), getattr(wanted, stage).model_dump()
+        found += [f"{stage}.{key} {before[key]!r} -> {after[key]!r}" for key in before if before[key] != after[key]]
+    return ", ".join(found)
+
+
+def _total_of(member: Member, steps: int) -> int:
+    total = round(steps / member.share)
+    return next(candidate for candidate in (total, total + 1, total - 1) if member_steps(member, candidate) == steps)
+
+
+def _describe_run(
+    data: str | Path, images: ImageSet, recipe: Recipe, members: tuple[Member, ...], complete: bool
+) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "complete": complete,
+        "source": str(data),
+        "class_names": list(images.class_names),
+        "counts": {split: images.counts(split) for split in ("train", "valid", "test")},
+        "image_size": images.image_size,
+        "channels": images.channels,
+        "strategy": recipe.fit.strategy,
+        "members": [member.name for member in members],
+        "versions": describe_versions(),
+    }

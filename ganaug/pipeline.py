@@ -1,0 +1,131 @@
+"""All stages in order: `run` on the user's data, `demo` on a set that comes with scikit-learn."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .data.images import encode_png
+from .errors import GanaugError
+from .gan.training import fit
+from .reporting.page import report
+from .runs import RunFolder, read_json, write_text, written_whole
+from .settings import Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
+from .study.compare import compare
+from .synthesis import manifest
+from .synthesis.synthesize import synthesize
+
+FIT_SHARE, COMPARE_SHARE = 0.4, 0.52  # of the budget; the rest is for reading, synthesis, report and start-up
+DEMO_BUDGET = "6m"
+DEMO_IMAGES_PER_CLASS = 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where everything of a `run` is."""
+
+    run: Path
+    synthetic: Path
+    study: Path  # the folder of study.json
+    report: Path  # the HTML file
+    verdict: str
+    sentence: str
+
+
+def run(data: str | Path, out: str | Path, *, budget: str | float = "10m", recipe: RecipeLike = None) -> Result:
+    """Check, fit, synthesize, compare and report, in `out`/run, /synthetic, /study and /report.html.
+
+    budget: wall-clock time for all of it (seconds, or text such as "10m"), shared out between fit and compare; stages whose
+        own budget, steps or updates the recipe sets keep to those.
+    recipe: settings of the stages that differ from the defaults; see `ganaug.load_recipe`.
+
+    Every stage that `out` holds complete is skipped, an interrupted one goes on. Raises `GanaugError` as the stages do, and
+    where `out` was begun with other settings.
+    """
+    root = Path(out)
+    resolved = _settle_recipe(root, budget, recipe)
+    run_folder = RunFolder(root / "run")
+    if not (run_folder.info.is_file() and read_json(run_folder.info)["complete"]):
+        fit(data, run_folder.root, recipe=resolved, resume=run_folder.info.is_file())
+    synthetic, study = root / "synthetic", root / "study"
+    if not (synthetic / manifest.NAME).is_file():
+        synthesize(run_folder.root, synthetic, recipe=resolved, device=resolved.fit.device)
+    compare(run_folder.root, study, synthetic=synthetic, recipe=resolved)
+    page = report(study, root / "report.html")
+    found = read_json(study / "study.json")
+    return Result(run_folder.root, synthetic, study, page, found["verdict"], found["sentence"])
+
+
+def demo(out: str | Path, *, budget: str | float = DEMO_BUDGET, recipe: RecipeLike = None) -> Result:
+    """`run` on scikit-learn's handwritten digits (1,797 scans of 8 x 8 pixels), which need no download.
+
+    They are written to `out`/digits as PNG files: 20 a class, drawn at random, to train on, the rest to score.
+    """
+    data = write_digits(Path(out) / "digits")
+    return run(data, out, budget=budget, recipe=recipe)
+
+
+def write_digits(folder: Path, per_class: int = DEMO_IMAGES_PER_CLASS, seed: int = 0) -> Path:
+    """The digits as `folder`/train/<class>/<number>.png and /test/...; the same files at every call. Returns `folder`."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    pixels = np.round(scans.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), stored as 0 to 16
+    order = np.random.default_rng(seed).permutation(len(pixels))
+    for digit in range(10):
+        mine = order[scans.target[order] == digit]
+        for position, number in enumerate(mine.tolist()):
+            split = "train" if position < per_class else "test"
+            path = folder / split / str(digit) / f"{number:04d}.png"
+            if not path.is_file():
+                with written_whole(path) as temporary:
+                    temporary.write_bytes(encode_png(pixels[number, :, :, None]))
+    return folder
+
+
+def format_result(result: Result, data: str | Path) -> str:
+    """The verdict, where everything is, and what to do next, for people."""
+    counts = manifest.read_manifest(result.synthetic)["class"].value_counts()
+    return "\n".join(
+        [
+            "",
+            result.sentence,
+            "",
+            f"report     {result.report}",
+            f"study      {result.study / 'study.json'}",
+            f"synthetic  {result.synthetic} ({counts.sum()} images in {len(counts)} classes)",
+            f"run        {result.run} (generator, discriminator, settings, split)",
+            "",
+            "next: open the report; more images, beside the real ones:",
+            f"  ganaug synthesize {result.run} --out {result.run.parent / 'augmented'} --with-real {data}",
+        ]
+    )
+
+
+def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recipe:
+    """The resolved settings of all stages, kept in `root`/recipe.yaml; an earlier, other one is refused."""
+    resolved = load_recipe(recipe)
+    seconds = parse_budget(budget)
+    fit_settings, compare_settings, synthesize_settings = resolved.fit, resolved.compare, resolved.synthesize
+    if fit_settings.steps is None and "budget" not in fit_settings.model_fields_set:
+        fit_settings = fit_settings.model_copy(update={"budget": FIT_SHARE * seconds})
+    if compare_settings.updates is None and compare_settings.budget is None:
+        compare_settings = compare_settings.model_copy(update={"budget": COMPARE_SHARE * seconds})
+    if (synthesize_settings.per_class, synthesize_settings.target_per_class, synthesize_settings.balance) == (
+        None,
+        None,
+        None,
+    ):
+        synthesize_settings = synthesize_settings.model_copy(update={"per_class": compare_settings.pool_per_class})
+    resolved = resolved.model_copy(
+        update={"fit": fit_settings, "compare": compare_settings, "synthesize": synthesize_settings}
+    )
+    path = root / "recipe.yaml"
+    if path.is_file():
+        if load_recipe(path) != resolved:
+            raise GanaugError(f"{root} was begun with other settings, see {path}. Repeat those, or give another --out.")
+    elif root.is_dir() and any(child.name not in ("digits",) for child in root.iterdir()):
+        raise GanaugError(f"{root} is not empty and was not made by ganaug run. Give a new or empty folder as --out.")
+    else:
+        write_text(path, dump_recipe(resolved))
+    return resolved

@@ -1,0 +1,202 @@
+"""The charts of what happened during training: the choice of the updates, the GAN's metrics, the classifiers' curves."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from .figures import arm_colour, is_first_start
+from .files import Candidate, Column, Table, Updates
+from .svg import INK, MUTED, SERIES, SURFACE, WIDTH, canvas, figure_style, to_svg
+from .words import describe_arm, describe_metric, percent
+
+MOST_POINTS = 120  # of a line; longer ones are averaged within as many stretches
+MOST_MEMBERS = 40  # GANs whose lines are drawn
+MOST_PANELS = 12
+LineStyle = Literal["solid"] | tuple[float, tuple[float, float]]
+NOT_PLOTTED = {"member", "step", "seconds", "index", "epoch"}
+
+# title -> columns of the GAN's metrics that share a panel, with the word for each; further columns get a panel each
+GAN_PANELS = {
+    "Losses": {"loss_d": "discriminator", "loss_g": "generator"},
+    "Separation, E[sign D]": {"real_separated": "real", "fake_separated": "generated"},
+    "Augmentation strength": {"augment": ""},
+    "R1 penalty": {"r1": ""},
+    "Diversity": {"diversity": ""},
+    "Class loss": {"class_loss": ""},
+}
+
+
+def draw_updates(updates: Updates, name: str) -> Markup:
+    """Inner validation scores by updates, with the chosen count marked; a panel for each score that was recorded."""
+    rows = updates.candidates
+    panels: list[tuple[str, list[tuple[int, float]]]] = [
+        (
+            "Balanced accuracy",
+            [(row.updates, 100 * row.balanced_accuracy) for row in rows if row.balanced_accuracy is not None],
+        ),
+        ("Log loss", [(row.updates, row.log_loss) for row in rows if row.log_loss is not None]),
+    ]
+    panels = [panel for panel in panels if panel[1]]
+    with figure_style():
+        figure, first = canvas(height=220, left=42, right=12, top=28, bottom=42)
+        box = first.get_position()
+        places = [first]
+        if len(panels) > 1:
+            first.set_position((box.x0, box.y0, 124 / WIDTH, box.height))
+            places.append(figure.add_axes((222 / WIDTH, box.y0, 124 / WIDTH, box.height)))
+        for axes, (title, points) in zip(places, panels, strict=True):
+            _draw_candidates(axes, title, points, updates.chosen)
+        return to_svg(
+            figure,
+            name,
+            f"Inner validation by updates; {updates.chosen:,} updates were chosen. {_list_candidates(updates.candidates)}",
+        )
+
+
+def _draw_candidates(axes: Axes, title: str, points: Sequence[tuple[int, float]], chosen: int) -> None:
+    x, y = zip(*sorted(points), strict=True)
+    axes.axvline(chosen, color=INK, linewidth=1.2, linestyle=(0, (3, 3)))
+    axes.plot(x, y, color=SERIES[0], marker="o", markersize=5.5, markerfacecolor=SURFACE)
+    axes.plot([u for u in x if u == chosen], [v for u, v in points if u == chosen], "o", color=SERIES[0], markersize=8)
+    axes.set_title(title, fontsize=11.5, loc="left", pad=10)
+    axes.set_xlabel("updates", labelpad=5)
+    axes.set_xscale("log", base=2)
+    ticks = _thin(sorted({*x, chosen}), 3)
+    axes.set_xticks(ticks, [_short_count(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    if title == "Balanced accuracy":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+    axes.margins(x=0.08, y=0.12)
+
+
+def _list_candidates(candidates: Sequence[Candidate]) -> str:
+    return "; ".join(f"{row.updates:,}: {percent(row.balanced_accuracy)}" for row in candidates)
+
+
+def _thin(values: Sequence[int], most: int) -> list[int]:
+    """Evenly spaced values, the last one always among them."""
+    step = -(-len(values) // most)
+    return list(values[::-1][::step][::-1])
+
+
+def _short_count(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+def draw_gan(table: Table, name: str) -> list[tuple[str, Markup]]:
+    """(title, chart) for each group of the GAN's metrics, by step; a line for each member, in faint colours if many."""
+    numeric = [column for column in table.numeric_columns() if column not in NOT_PLOTTED]
+    panels = {title: {c: word for c, word in words.items() if c in numeric} for title, words in GAN_PANELS.items()}
+    known = {column for words in GAN_PANELS.values() for column in words}
+    panels |= {describe_metric(column): {column: ""} for column in numeric if column not in known}
+    drawn = [(title, words) for title, words in panels.items() if words][:MOST_PANELS]
+    with figure_style():
+        return [
+            (title, _draw_gan_panel(table, title, words, f"{name}-{index}"))
+            for index, (title, words) in enumerate(drawn)
+        ]
+
+
+def _draw_gan_panel(table: Table, title: str, words: dict[str, str], name: str) -> Markup:
+    figure, axes = canvas(height=190, left=46, right=14, top=26 if any(words.values()) else 12, bottom=40)
+    handles = []
+    members = _members(table)
+    for (column, word), colour in zip(words.items(), SERIES, strict=False):
+        for rows in members:
+            x, y = _finite(_steps(table)[rows], table.numbers(column)[rows])
+            axes.plot(
+                *average(x, y),
+                color=colour,
+                alpha=1 if len(members) == 1 else 0.5,
+                linewidth=1.8 if len(members) == 1 else 1.1,
+            )
+        handles.append(Line2D([], [], color=colour, label=word))
+    _time_axis(axes, "step" if "step" in table.columns else "row")
+    if any(words.values()):
+        _legend(axes, handles)
+    return to_svg(figure, name, f"{title} of the GAN during its training.")
+
+
+def _members(table: Table) -> list[NDArray[np.intp]]:
+    """The rows of each member, in the order of the file."""
+    names = table.columns.get("member")
+    if names is None:
+        return [np.arange(len(next(iter(table.columns.values()))))]
+    return [np.flatnonzero(np.array(names) == member) for member in list(dict.fromkeys(names))[:MOST_MEMBERS]]
+
+
+def _steps(table: Table) -> Column:
+    return (
+        table.numbers("step")
+        if "step" in table.columns
+        else np.arange(len(next(iter(table.columns.values()))), dtype=np.float64)
+    )
+
+
+def draw_classifiers(table: Table, arms: Sequence[str], name: str) -> list[tuple[str, Markup]]:
+    """(title, chart) of loss and accuracy on the training batches by update: the mean over the seeds of each arm."""
+    titles = {"loss": "Loss on the batch", "accuracy": "Accuracy on the batch"}
+    with figure_style():
+        return [
+            (title, _draw_classifier_panel(table, arms, column, title, f"{name}-{column}"))
+            for column, title in titles.items()
+            if column in table.numeric_columns()
+        ]
+
+
+def _draw_classifier_panel(table: Table, arms: Sequence[str], column: str, title: str, name: str) -> Markup:
+    present = [arm for arm in arms if arm in table.columns["arm"]]
+    figure, axes = canvas(height=200 + 17 * len(present), left=46, right=14, top=14 + 17 * len(present), bottom=40)
+    handles = []
+    scale = 100 if column == "accuracy" else 1
+    for arm in present:
+        rows = np.flatnonzero(np.array(table.columns["arm"]) == arm)
+        x, y = _finite(table.numbers("update")[rows], scale * table.numbers(column)[rows])
+        style: LineStyle = "solid" if is_first_start(arm, arms) else (0, (4, 2.5))
+        axes.plot(*average(x, y), color=arm_colour(arm, arms), linestyle=style)
+        handles.append(Line2D([], [], color=arm_colour(arm, arms), linestyle=style, label=describe_arm(arm)))
+    _time_axis(axes, "update")
+    if column == "accuracy":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+    _legend(axes, handles, columns=1)
+    return to_svg(figure, name, f"{title} during the training of the classifiers, a line for each arm.")
+
+
+def _time_axis(axes: Axes, label: str) -> None:
+    axes.set_xlabel(label, labelpad=5)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_count(value)))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.margins(x=0.01, y=0.08)
+
+
+def _legend(axes: Axes, handles: Sequence[Line2D], columns: int = 2) -> None:
+    axes.legend(
+        handles=list(handles), loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=11.5,
+        borderaxespad=0.2, borderpad=0.2, labelspacing=0.25, handlelength=1.8, labelcolor=MUTED,
+    )  # fmt: skip
+
+
+def _finite(x: Column, y: Column) -> tuple[Column, Column]:
+    keep = np.isfinite(x) & np.isfinite(y)
+    return x[keep], y[keep]
+
+
+def average(x: Column, y: Column, most: int = MOST_POINTS) -> tuple[Column, Column]:
+    """Mean x and y at each distinct x, or within each of `most` equal stretches of x when there are more of them."""
+    if not len(x):
+        return x, y
+    distinct, which = np.unique(x, return_inverse=True)
+    if len(distinct) > most:
+        edges = np.linspace(distinct[0], distinct[-1], most + 1)
+        which = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, most - 1)
+    size = np.bincount(which)
+    filled = size > 0
+    return (np.bincount(which, x) / np.maximum(size, 1))[filled], (np.bincount(which, y) / np.maximum(size, 1))[filled]

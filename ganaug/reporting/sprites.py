@@ -1,0 +1,70 @@
+"""Examples as small data URIs: the images of a class in one sprite, which the page scales up without smoothing."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .files import Images
+
+LARGEST_TILE = 96  # pixels; larger images are shown reduced
+TILE_ON_PAGE = 56  # CSS pixels, about
+COLUMNS = 8
+GAP = 1  # pixels between two tiles, transparent
+LOSSLESS_BYTES = 400_000  # of raw pixels on the whole page; beyond, slightly lossy
+MOST_IMAGES = 1600  # of a kind on the whole page
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """`width` and `height` are in CSS pixels, a whole multiple of the sprite's own."""
+
+    uri: str
+    width: int
+    height: int
+    images: int
+
+
+def make_sprites(images: Images, limit: int) -> list[Sprite | None]:
+    """A sprite for each class of `images` (K, n, S, S, C), with its first `limit` images; None for a class without any.
+
+    Of many classes fewer images each are shown, so that the page stays small.
+    """
+    limit = max(1, min(limit, MOST_IMAGES // len(images)))
+    shown = images[:, :limit]
+    lossless = 2 * shown.size <= LOSSLESS_BYTES
+    return [_make_sprite(_without_padding(tiles), lossless) for tiles in shown]
+
+
+def _without_padding(tiles: Images) -> Images:
+    """(n, S, S, C) without the all-zero images at its end, which stand for images that a small class does not have."""
+    present = tiles.reshape(len(tiles), -1).any(axis=1)
+    return tiles[: int(np.flatnonzero(present)[-1]) + 1] if present.any() else tiles[:0]
+
+
+def _make_sprite(tiles: Images, lossless: bool) -> Sprite | None:
+    if not len(tiles):
+        return None
+    pictures = [_reduce(Image.fromarray(np.broadcast_to(tile, (*tile.shape[:2], 3)).copy())) for tile in tiles]
+    side = pictures[0].width
+    columns = min(COLUMNS, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGBA", (columns * (side + GAP) - GAP, rows * (side + GAP) - GAP))
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (index % columns * (side + GAP), index // columns * (side + GAP)))
+    scale = max(1, round(TILE_ON_PAGE / side))
+    return Sprite(_to_uri(sheet, lossless), sheet.width * scale, sheet.height * scale, len(pictures))
+
+
+def _reduce(picture: Image.Image) -> Image.Image:
+    if picture.width <= LARGEST_TILE:
+        return picture
+    return picture.resize((LARGEST_TILE, LARGEST_TILE), Image.Resampling.LANCZOS)
+
+
+def _to_uri(picture: Image.Image, lossless: bool) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=lossless, quality=60 if lossless else 88, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,149 @@
+"""Files that outlive a process: the layout of a run's folder, atomic JSON and weights, versions."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import GanaugError
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA = 1  # of run.json and study.json; a newer one is refused with a clear message
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of a run lies.
+
+    run.json            class names, counts, strategy, versions; `complete` is true once the training has ended
+    recipe.yaml         the resolved settings, which reproduce the run
+    check.json          what the check of the data found
+    data/               the decoded images and their index (data/cache.py)
+    members/NAME/       generator.safetensors (EMA), discriminator.safetensors, member.json, metrics.csv, state.pt (to resume)
+    samples/            a grid of samples at intervals
+    """
+
+    root: Path
+
+    @property
+    def info(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def check(self) -> Path:
+        return self.root / "check.json"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "samples"
+
+    def member(self, name: str) -> Path:
+        return self.root / "members" / name
+
+
+def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
+    """The folder and the contents of its run.json. Raises `GanaugError` unless it is a run whose training is complete."""
+    folder = RunFolder(Path(path))
+    if not folder.info.is_file():
+        raise GanaugError(
+            f"{path} is not a run: it has no {folder.info.name}. Make one with: ganaug fit DATA --out {path}"
+        )
+    info = read_json(folder.info)
+    if not info.get("complete"):
+        raise GanaugError(
+            f"the training in {path} is not complete. Go on with: ganaug fit {info.get('source', 'DATA')} --out {path} --resume"
+        )
+    return folder, info
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which takes its place only if the block succeeds: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in the file. Raises `GanaugError` if it is missing, not JSON, or of a newer schema than this program knows."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise GanaugError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise GanaugError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
+    schema = value.get("schema", SCHEMA)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise GanaugError(f"{path} has schema {schema!r}; this ganaug reads up to {SCHEMA}. Update ganaug.")
+    return value
+
+
+def save_weights(path: Path, module: "torch.nn.Module") -> None:
+    """The module's state as safetensors. Restored exactly by `load_weights`."""
+    from safetensors.torch import save_file
+
+    with written_whole(path) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, temporary)
+
+
+def load_weights(path: Path, module: "torch.nn.Module") -> None:
+    """Fills `module` in place. Raises `GanaugError` if the file is missing, damaged or made for another network."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise GanaugError(f"the weights {path} cannot be loaded: {str(error).splitlines()[0]}") from None
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python and of every library that shapes a result, and the machine's kind; no import of any of them."""
+    libraries = ("ganaug", "torch", "torchvision", "numpy", "scikit-learn", "albumentations", "pandas", "pillow")
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in libraries:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def describe_commit(folder: Path) -> str | None:
+    """The git commit of the checkout that holds `folder`, with '+' when it has changes; None outside a checkout."""
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,295 @@
+"""Every setting of every stage, with its default, its range and its meaning; a recipe is one file of them.
+
+They stand in one module, apart from the stages, because the command line shows them and must not import torch to do so.
+A default exists here and nowhere else: the command line and the documentation read it from these fields.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .errors import GanaugError
+
+IMAGE_SIZES = (16, 32, 64, 128, 256)
+
+
+def parse_duration(value: object) -> object:
+    """`'90s'`, `'5m'`, `'1h30m'` or a plain number of seconds -> seconds. Anything else is left for the validator to name."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    if not text or match is None:
+        raise ValueError("expected a duration such as 90s, 5m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def parse_number(value: object) -> object:
+    """`'32' -> 32`: the command line gives text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def parse_budget(value: str | float) -> float:
+    """Seconds of a duration. Raises `GanaugError` for anything but a positive one."""
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise GanaugError(f"budget {value!r}: {error}.") from None
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise GanaugError(f"budget {value!r}: expected a positive duration such as 90s, 5m or 1h30m.")
+    return float(seconds)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISION = "bf16 autocast where the hardware has it, else fp32."
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    """How a folder of images becomes training and test images."""
+
+    image_size: Annotated[Literal["auto", 16, 32, 64, 128, 256], BeforeValidator(parse_number)] = Field(
+        "auto",
+        description="Side of the square images in pixels; auto picks it from the files, at most 32 on a CPU and 128 on a GPU.",
+    )
+    resize: Literal["crop", "pad", "stretch"] = Field("crop", description="How an oblong image becomes square.")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="Share held out for the test where the data has no test split."
+    )
+    group_regex: str | None = Field(
+        None,
+        description="Files whose names give the same match (its first group, if any) stay on one side of the split.",
+    )
+    limit_per_class: int | None = Field(
+        None, ge=1, description="Train on this many images a class, drawn with data.seed."
+    )
+    mirror: Literal["none", "horizontal", "vertical", "both"] = Field(
+        "none",
+        description="Reflections under which an image keeps its class; used to augment GAN and classifiers alike.",
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the held-out split and of the limited draw.")
+
+
+class FitSettings(Settings):
+    """The class-conditional GAN and its training. `steps` wins over `budget`; without either, five minutes."""
+
+    strategy: Literal["joint", "per-class", "specialised"] = Field(
+        "joint", description="One conditional GAN; one GAN for each class; a joint trunk specialised to each class."
+    )
+    budget: Duration = Field(
+        300.0, description="Wall-clock time for the training, e.g. 5m; turned into steps by a short measurement."
+    )
+    steps: int | None = Field(None, ge=1, description="Training steps in all, instead of a budget.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of networks, noise and data order.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 autocast where the hardware has it, else fp32."
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core.")
+    batch_size: int = Field(64, ge=2, description="Images of each kind (real, generated) in a step.")
+    latent_size: int = Field(64, ge=2, description="Length of the noise vector z.")
+    width: int = Field(32, ge=4, description="Channels of the networks at full resolution; deeper layers have more.")
+    learning_rate: float = Field(4e-4, gt=0, description="Adam's rate for both networks.")
+    beta2: float = Field(0.9, ge=0, lt=1, description="Adam's second-moment decay; the first is 0.")
+    r1_weight: float = Field(0.05, ge=0, description="Gamma of the R1 gradient penalty.")
+    r1_interval: int = Field(8, ge=1, description="Steps between two lazily applied R1 penalties.")
+    diversity_weight: float = Field(0.1, ge=0, description="Weight of the mode-seeking term.")
+    class_weight: float = Field(0.2, ge=0, description="Weight of the discriminator's cross-entropy on real images.")
+    transition: tuple[Annotated[float, Field(ge=0.2, le=1)], Annotated[float, Field(ge=0.2, le=1)]] = Field(
+        (0.3, 0.55), description="Shares of the training between which conditioning is ramped in, from none to full."
+    )
+    augment: tuple[Literal["color", "translation", "scale", "rotation", "cutout"], ...] = Field(
+        ("color", "translation", "scale", "rotation", "cutout"),
+        description="Differentiable augmentations; leave out any that breaks a label.",
+    )
+    augment_target: float = Field(
+        0.75,
+        gt=0.5,
+        lt=1,
+        description="Separation P(D(real) > D(generated)) above which the augmentation is strengthened.",
+    )
+    augment_limits: tuple[float, float] = Field(
+        (0.1, 0.8), description="Least and greatest probability of each augmentation."
+    )
+    ema_half_life: float = Field(
+        0.02, gt=0, le=1, description="Half-life of the averaged generator, as a share of the steps so far."
+    )
+    log_interval: int = Field(50, ge=1, description="Steps between two rows of the metrics file.")
+    sample_interval: Duration = Field(60.0, description="Time between two sample grids.")
+    checkpoint_interval: Duration = Field(60.0, description="Time between two resumable checkpoints.")
+
+
+class SynthesizeSettings(Settings):
+    """Which images the generator writes. At most one of per_class, target_per_class and balance."""
+
+    per_class: int | None = Field(None, ge=0, description="Synthetic images of each class.")
+    target_per_class: int | None = Field(
+        None, ge=0, description="Images of each class in all, real training images included."
+    )
+    balance: Literal["all", "minority", "not-majority"] | None = Field(
+        None, description="Bring these classes up to the largest one (imbalanced-learn's words)."
+    )
+    classes: tuple[str, ...] = Field((), description="Only these classes; all by default.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the images; each image derives its own from it.")
+    truncation: float = Field(
+        1.0, gt=0, le=1, description="Factor on the noise: below 1, safer and less varied images."
+    )
+
+
+class CompareSettings(Settings):
+    """The study: four arms, paired over seeds, trained to convergence."""
+
+    seeds: int = Field(6, ge=2, description="Paired repetitions of every arm.")
+    updates: int | None = Field(
+        None, ge=1, description="Updates of every arm; by default chosen on inner validation folds."
+    )
+    max_updates: int = Field(2400, ge=1, description="Largest count of updates that the choice considers.")
+    budget: Duration | None = Field(
+        None, description="Wall-clock time for the study; may lower max_updates, which the report then says."
+    )
+    inner_folds: int = Field(3, ge=2, description="Folds of the training images on which the updates are chosen.")
+    batch_size: int = Field(32, ge=2, description="Real images in an update.")
+    synthetic_ratio: float = Field(
+        0.5, gt=0, description="Synthetic images in an update for each real one, in the arms that use them."
+    )
+    synthetic_weight: float = Field(0.5, gt=0, description="Weight of the loss on the synthetic images.")
+    real_only_share: float = Field(0.25, ge=0, le=1, description="Last share of the updates, without synthetic images.")
+    pool_per_class: int = Field(
+        200, ge=1, description="Synthetic images of each class drawn from the run when no folder is given."
+    )
+    learning_rate: float = Field(2e-3, gt=0, description="Peak of AdamW's one-cycle schedule.")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
+    jobs: int | None = Field(
+        None, ge=1, description="Trainings at a time, one thread each; by default one for each core."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    precision: Precision = Field("auto", description=PRECISION)
+
+
+class ReportSettings(Settings):
+    """The page."""
+
+    images_per_class: int = Field(8, ge=1, le=20, description="Real and synthetic images shown for each class.")
+
+
+class Recipe(Settings):
+    """One complete experiment: the settings of every stage."""
+
+    data: DataSettings = DataSettings()
+    fit: FitSettings = FitSettings()
+    synthesize: SynthesizeSettings = SynthesizeSettings()
+    compare: CompareSettings = CompareSettings()
+    report: ReportSettings = ReportSettings()
+
+
+RecipeLike = Recipe | Mapping[str, Any] | str | Path | None
+
+
+def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe:
+    """A recipe from a file (.yaml, .yml, .toml), a nested mapping such as {"fit": {"steps": 2000}}, or a `Recipe`.
+
+    `base` gives the values that it does not set; the defaults, if left out. Raises `GanaugError` naming every unknown key
+    or wrong value and what was expected.
+    """
+    values: Mapping[str, Any] = {} if base is None else base.model_dump()
+    if isinstance(recipe, Recipe):
+        values = recipe.model_dump()
+    elif isinstance(recipe, Mapping):
+        values = _merge(values, recipe)
+    elif recipe is not None:
+        values = _merge(values, _read_recipe_file(Path(recipe)))
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise GanaugError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def load_recipe_mapping(recipe: Path | None, overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe file, `stage.key=value` texts and a nested mapping set, later ones over earlier ones; not validated."""
+    values = _merge({}, {} if recipe is None else _read_recipe_file(recipe))
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    return _merge(values, given)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML that `load_recipe` reads back to the same settings."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_recipe_file(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GanaugError(f"the recipe {path} cannot be read: {error}. Give a YAML or TOML text file.") from None
+    try:
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise GanaugError(
+            f"the recipe {path} is not valid {'TOML' if path.suffix == '.toml' else 'YAML'}: {error}"
+        ) from None
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise GanaugError(
+            f"the recipe {path} must hold sections such as 'fit:' with 'key: value' lines, not a {type(values).__name__}."
+        )
+    return values
+
+
+def _parse_override(text: str) -> Mapping[str, Any]:
+    key, separator, value = text.partition("=")
+    stage, dot, name = key.strip().partition(".")
+    if not separator or not dot or not name:
+        raise GanaugError(f"--set expects stage.key=value, for example fit.steps=2000; got {text!r}.")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        parsed = value
+    return {stage: {name: parsed}}
+
+
+def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in extra.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(item: Any) -> str:
+    path = [str(part) for part in item["loc"]]
+    name = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {'.'.join([*path[:-1], close[0]])}?" if close else f"known: {', '.join(known)}."
+        return f"unknown setting {name}: {hint}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"setting {name} = {item['input']!r}: {message[0].lower()}{message[1:]}."
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,128 @@
+"""How many updates every arm gets: enough for the baseline to converge, chosen on folds of the training images alone.
+
+An under-trained baseline makes any augmentation look good. The choice is made for the baseline arm, on images that it has
+not seen; the discriminator and the synthetic images have seen all training images, so their arms could not be judged on them.
+"""
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold
+
+from ..classify.backbones import build_classifier
+from ..classify.training import train_classifier
+from ..settings import CompareSettings
+from .arms import ARMS, BASELINE
+from .pieces import Material, Piece, train_pieces
+from .statistics import confusion_matrices, score
+
+TOLERANCE = 0.005  # candidates within half a point of the best count as equal, and the longest of them is taken
+PROBE_UPDATES = 30
+SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
+
+
+@dataclass(frozen=True)
+class Candidate:
+    updates: int
+    balanced_accuracy: float
+    log_loss: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`converged` is False where the longest candidate was still better than the next by more than TOLERANCE; None where
+    the updates were set by hand."""
+
+    chosen: int
+    converged: bool | None
+    candidates: tuple[Candidate, ...]
+
+    def to_json(self) -> dict[str, object]:
+        return {"chosen": self.chosen, "converged": self.converged, "candidates": [asdict(c) for c in self.candidates]}
+
+
+def candidate_updates(longest: int) -> list[int]:
+    """An eighth, a quarter, a half and the whole of `longest`; at least 1 each, none twice.
+
+    >>> candidate_updates(2400)
+    [300, 600, 1200, 2400]
+    """
+    return sorted({max(1, longest // divisor) for divisor in (8, 4, 2, 1)})
+
+
+def affordable_updates(material: Material, settings: CompareSettings, device: torch.device, jobs: int) -> int:
+    """The most updates an arm, up to max_updates, for which the whole study stays within the budget, by a short measurement."""
+    if settings.budget is None:
+        return settings.max_updates
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    model = build_classifier(material.backbone, material.num_classes, "scratch", 0)
+    for _ in range(2):  # the first run warms up
+        begun = time.monotonic()
+        train_classifier(model, material.train, None, PROBE_UPDATES, settings, material.mirror, 0, device)
+        seconds = (time.monotonic() - begun) / PROBE_UPDATES * (SHARED_CORES if jobs > 1 else 1)
+    torch.set_num_threads(threads)
+    mixed = 1 + settings.synthetic_ratio * (1 - settings.real_only_share)
+    for_arms = settings.seeds * sum(mixed if arm.synthetic else 1 for arm in ARMS.values())
+    for_choice = settings.inner_folds * sum(1 / divisor for divisor in (8, 4, 2, 1))
+    return max(8, min(settings.max_updates, int(settings.budget * jobs / (seconds * (for_arms + for_choice)))))
+
+
+def choose_updates(
+    material: Material,
+    groups: Sequence[str],
+    settings: CompareSettings,
+    longest: int,
+    folder: Path,
+    device: torch.device,
+    jobs: int,
+) -> Choice:
+    """The updates at which the baseline does best on inner folds. `groups` (num_train,): images of one stay in one fold."""
+    labels = material.train.labels
+    folds = inner_folds(labels, groups, settings.inner_folds)
+    candidates = candidate_updates(longest)
+    pieces = [
+        Piece(f"inner-{updates}-{number}", BASELINE, number, updates, rows, judged)
+        for updates in reversed(candidates)
+        for number, (rows, judged) in enumerate(folds)
+    ]
+    outcomes = train_pieces("choose updates", pieces, material, settings, folder, device, jobs)
+    scored = []
+    for updates in candidates:
+        mine = [piece for piece in pieces if piece.updates == updates]
+        truth = np.concatenate([labels[piece.judged] for piece in mine])
+        probabilities = np.concatenate([outcomes[piece.name].probabilities for piece in mine])
+        scored.append(_score(updates, truth, probabilities))
+    best = max(candidate.balanced_accuracy for candidate in scored)
+    chosen = max(candidate.updates for candidate in scored if candidate.balanced_accuracy >= best - TOLERANCE)
+    last_gain = scored[-1].balanced_accuracy - scored[-2].balanced_accuracy if len(scored) > 1 else 0.0
+    return Choice(chosen, chosen < candidates[-1] or last_gain <= TOLERANCE, tuple(scored))
+
+
+def inner_folds(
+    labels: npt.NDArray[np.int64], groups: Sequence[str], num_folds: int
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """(rows to train on, rows to judge on) of each fold, stratified by class, groups kept together."""
+    num_folds = max(2, min(num_folds, len(set(groups))))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # it is then missing from some folds
+        splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
+        folds = list(splitter.split(np.zeros(len(labels)), labels, np.asarray(groups)))
+    return [(rows, judged) for rows, judged in folds if len(rows) and len(judged)]
+
+
+def _score(updates: int, truth: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> Candidate:
+    num_classes = probabilities.shape[1]
+    confusion = confusion_matrices(truth, probabilities.argmax(axis=1)[None], num_classes)
+    balanced = float(score(confusion)["balanced_accuracy"][0])
+    exact = probabilities.astype(np.float64)
+    loss = log_loss(truth, exact / exact.sum(axis=1, keepdims=True), labels=list(range(num_classes)))
+    return Candidate(updates, round(balanced, 5), round(float(loss), 5))

@@ -1,0 +1,57 @@
+"""From seeds to images: each image's noise comes from its own seed, whatever the batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.images import to_float, to_uint8
+from ..gan.networks import Discriminator, Generator
+
+CHUNK = 64  # images in every call of a network: convolutions may round differently for other sizes
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images with the discriminator's opinion of each."""
+
+    images: npt.NDArray[np.uint8]  # (N, C, H, W)
+    realism: npt.NDArray[np.float32]  # (N,) logits
+    class_probability: npt.NDArray[np.float32]  # (N,) in [0, 1]
+
+
+def image_seed(seed: int, class_index: int, number: int) -> int:
+    """The seed of a class's image of that number, from the seed of the request: 63 bits, well mixed."""
+    return int(np.random.SeedSequence([seed, class_index, number]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def noise_of(seeds: Sequence[int], latent_size: int, truncation: float) -> Tensor:
+    """(N, latent_size): for each seed its own draw from N(0, truncation^2 I). The same on every device."""
+    draws = [torch.randn(latent_size, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(draws) * truncation
+
+
+@torch.inference_mode()
+def sample(
+    generator: Generator,
+    discriminator: Discriminator,
+    seeds: Sequence[int],
+    label: int,
+    truncation: float,
+    device: torch.device,
+) -> Samples:
+    """Images of one class. Both networks are in evaluation mode, on `device`, and see CHUNK images at a time."""
+    images, realism, probability = [], [], []
+    for begin in range(0, len(seeds), CHUNK):
+        chunk = list(seeds[begin : begin + CHUNK])
+        noise = noise_of(chunk + chunk[-1:] * (CHUNK - len(chunk)), generator.latent_size, truncation)
+        labels = torch.full((CHUNK,), label, device=device)
+        made = to_uint8(generator(noise.to(device), labels))
+        verdicts = discriminator(to_float(made), labels, grouped=False)
+        images.append(made[: len(chunk)].cpu())
+        realism.append((verdicts.unconditional + verdicts.conditional)[: len(chunk)].float().cpu())
+        probability.append(verdicts.classes.softmax(dim=1)[: len(chunk), label].float().cpu())
+    return Samples(torch.cat(images).numpy(), torch.cat(realism).numpy(), torch.cat(probability).numpy())

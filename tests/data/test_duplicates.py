@@ -1,0 +1,113 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganaug.data.check import check
+from ganaug.data.duplicates import find_copies, fingerprint, join_groups, near_pairs
+from ganaug.data.images import decode
+from ganaug.data.source import open_source
+
+
+def picture(seed, size=64):
+    coarse = np.random.default_rng(seed).integers(30, 220, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def save_jpeg(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(buffer, "JPEG", quality=80)
+    return decode(buffer.getvalue()).pixels
+
+
+def scale(pixels, factor):
+    height, width = pixels.shape[:2]
+    image = Image.fromarray(pixels.squeeze()).resize(
+        (int(width * factor), int(height * factor)), Image.Resampling.BICUBIC
+    )
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def brighten(pixels, factor):
+    return (pixels * factor).clip(0, 255).round().astype(np.uint8)
+
+
+COPIES = {
+    "jpeg": save_jpeg,
+    "double": lambda pixels: scale(pixels, 2),
+    "half": lambda pixels: scale(pixels, 0.5),
+    "brighter": lambda pixels: brighten(pixels, 1.05),
+    "darker": lambda pixels: brighten(pixels, 0.95),
+}
+
+
+def are_copies(first, second):
+    return len(near_pairs(np.stack([fingerprint(first), fingerprint(second)]))) == 1
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_copies_of_pictures_are_found(copy):
+    assert all(are_copies(picture(seed), copy(picture(seed))) for seed in range(20))
+
+
+def test_different_pictures_are_not_copies():
+    assert len(near_pairs(np.stack([fingerprint(picture(seed)) for seed in range(200)]))) == 0
+
+
+def test_a_small_object_in_the_same_scene_is_no_copy():
+    first, second = picture(0), picture(0).copy()
+    second[28:36, 28:36] = 255
+    assert not are_copies(first, second)
+
+
+def test_flat_images_are_not_copies_of_each_other():
+    rng = np.random.default_rng(0)
+    flat = [rng.normal(100, 3, (64, 64, 1)).clip(0, 255).astype(np.uint8) for _ in range(20)]
+    flat += [np.full((64, 64, 1), level, np.uint8) for level in (0, 0, 128, 255)]
+    assert len(near_pairs(np.stack([fingerprint(pixels) for pixels in flat]))) == 0
+
+
+def test_pairs_are_found_across_blocks():
+    prints = np.stack([fingerprint(picture(seed % 150)) for seed in range(300)])
+    assert near_pairs(prints).tolist() == [[index, index + 150] for index in range(150)]
+
+
+def test_find_copies_groups_exact_and_near():
+    images = [picture(0), picture(1), picture(0), save_jpeg(picture(0)), picture(2), picture(2)]
+    contents = ["a", "b", "a", "c", "d", "d"]
+    copies = find_copies(contents, np.stack([fingerprint(pixels) for pixels in images]))
+    assert copies.exact == ((0, 2), (4, 5))
+    assert copies.near == ((0, 2, 3),)
+    assert copies.group[0] == copies.group[2] == copies.group[3]
+    assert copies.group[4] == copies.group[5]
+    assert len(set(copies.group.tolist())) == 3
+
+
+def test_find_copies_without_any():
+    copies = find_copies(["a", "b"], np.stack([fingerprint(picture(0)), fingerprint(picture(1))]))
+    assert copies.exact == copies.near == ()
+    assert len(set(copies.group.tolist())) == 2
+
+
+def test_join_groups():
+    joined = join_groups(["a", "a", "b", "b", "c"], [1, 2, 2, 3, 4])
+    assert len(set(joined[:4].tolist())) == 1 and joined[4] != joined[0]
+
+
+@pytest.mark.parametrize("name", ["mnist", "pcb-defects", "cifar10", "sign-digits"])
+def test_recall_on_real_images(shared_data, name):
+    source = open_source(shared_data / f"{name}.zip")
+    files = source.files[:: len(source.files) // 40]
+    for file in files:
+        pixels = decode(source.read(file.name)).pixels
+        for copy in ("jpeg", "double", "brighter", "darker"):
+            assert are_copies(pixels, COPIES[copy](pixels)), (file.name, copy)
+
+
+@pytest.mark.parametrize(("name", "pairs"), [("mnist", 0), ("pcb-defects", 5), ("sign-digits", 0)])
+def test_next_to_no_false_alarms_on_real_images(shared_data, name, pairs):
+    groups = [
+        problem.groups for problem in check(shared_data / f"{name}.zip").problems if problem.kind == "near-duplicate"
+    ]
+    assert sum(map(len, groups)) == pairs

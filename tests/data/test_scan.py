@@ -1,0 +1,56 @@
+import hashlib
+
+import numpy as np
+
+from ganaug.data.images import decode, resize
+from ganaug.data.scan import peek_sizes, scan
+from ganaug.data.source import open_source
+
+
+def test_scan_describes_every_file_in_the_order_of_the_source(make_folder, make_zip):
+    folder = make_folder({"train/cat": 2, "test/dog": 1}, size=(30, 20))
+    data = (folder / "train/cat/1.png").read_bytes()
+    for path in (folder, make_zip(folder)):
+        source = open_source(path)
+        scanned = scan(source, 16, "pad")
+        assert [record.name for record in scanned.records] == [file.name for file in source.files]
+        record = scanned.records[1]
+        assert (record.name, record.class_name, record.split) == ("train/cat/1.png", "cat", "train")
+        assert (record.width, record.height, record.mode, record.channels, record.frames) == (30, 20, "RGB", 3, 1)
+        assert record.sha256 == hashlib.sha256(data).hexdigest() and record.error is None
+        np.testing.assert_array_equal(scanned.pixels[1], resize(decode(data).pixels, 16, "pad"))
+
+
+def test_scan_goes_on_after_broken_files(make_folder):
+    folder = make_folder({"cat": 3})
+    whole = (folder / "cat/1.png").read_bytes()
+    (folder / "cat/0.png").write_bytes(whole[:200])
+    (folder / "cat/2.png").write_text("text")
+    scanned = scan(open_source(folder), 16)
+    assert [record.error for record in scanned.records] == ["truncated", None, "not an image"]
+    assert scanned.pixels[0] is None and scanned.pixels[1] is not None
+
+
+def test_broken_files_are_not_copies_of_each_other(make_folder):
+    folder = make_folder({"cat": 3})
+    for index in (0, 1):
+        (folder / f"cat/{index}.png").write_text("text")
+    copies = scan(open_source(folder)).copies
+    assert copies.exact == copies.near == () and len(set(copies.group.tolist())) == 3
+
+
+def test_pixels_are_kept_only_when_asked_for(make_folder):
+    assert scan(open_source(make_folder({"cat": 1}))).pixels is None
+
+
+def test_every_file_is_decoded_once(make_folder, monkeypatch):
+    decoded = []
+    monkeypatch.setattr("ganaug.data.scan.decode", lambda data: decoded.append(data) or decode(data))
+    scan(open_source(make_folder({"cat": 4, "dog": 3})), 16)
+    assert len(decoded) == len(set(decoded)) == 7
+
+
+def test_peek_sizes_skips_the_unreadable(make_folder):
+    folder = make_folder({"cat": 2}, size=(30, 20))
+    (folder / "cat/broken.png").write_text("text")
+    assert peek_sizes(open_source(folder)) == [(30, 20), (30, 20)]

@@ -1,0 +1,186 @@
+import stat
+import zipfile
+
+import pytest
+
+from ganaug.data.source import open_source
+from ganaug.errors import GanaugError
+
+
+def describe(source):
+    return {(file.name, file.class_name, file.split) for file in source.files}
+
+
+def test_class_folders(make_folder):
+    source = open_source(make_folder({"cat": 2, "dog": 1}))
+    assert describe(source) == {("cat/0.png", "cat", None), ("cat/1.png", "cat", None), ("dog/0.png", "dog", None)}
+    assert source.class_names == ("cat", "dog")
+    assert source.read("dog/0.png").startswith(b"\x89PNG")
+    assert not source.has_split("test")
+
+
+def test_splits_in_any_case_and_spelling(make_folder):
+    source = open_source(make_folder({"Train/cat": 1, "VAL/cat": 1, "test/cat": 1, "test/dog": 1}))
+    assert {(file.split, file.class_name) for file in source.files} == {
+        ("train", "cat"),
+        ("valid", "cat"),
+        ("test", "cat"),
+        ("test", "dog"),
+    }
+    assert source.has_split("test") and source.has_split("valid")
+
+
+def test_a_class_may_be_called_train(make_folder):
+    source = open_source(make_folder({"train": 2, "car": 2}))
+    assert source.class_names == ("car", "train")
+    assert all(file.split is None for file in source.files)
+
+
+@pytest.mark.parametrize("wrapper", ["", "data/", "a/b/"])
+def test_a_zip_reads_like_its_folder(make_folder, make_zip, wrapper):
+    folder = make_folder({"train/cat": 2, "test/cat": 1})
+    packed, plain = open_source(make_zip(folder, wrapper)), open_source(folder)
+    assert packed.files == plain.files
+    assert packed.read("train/cat/1.png") == plain.read("train/cat/1.png")
+
+
+def test_a_single_class_is_not_a_wrapper(make_folder):
+    assert open_source(make_folder({"cat": 3})).class_names == ("cat",)
+
+
+def test_a_train_split_alone_is_not_a_wrapper(make_folder):
+    assert {file.split for file in open_source(make_folder({"train/cat": 1, "train/dog": 1})).files} == {"train"}
+
+
+def test_classes_are_in_natural_order(make_folder):
+    assert open_source(make_folder({"10": 1, "2": 1, "1": 1, "b": 1})).class_names == ("1", "2", "10", "b")
+
+
+def test_images_deep_inside_a_class_belong_to_it(make_folder):
+    source = open_source(make_folder({"cat": 1, "cat/patient1": 1, "dog": 1}))
+    assert ("cat/patient1/0.png", "cat", None) in describe(source)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".bmp", ".tif", ".TIFF", ".WebP"])
+def test_suffixes(make_folder, suffix):
+    assert len(open_source(make_folder({"cat": 1}, suffix=suffix)).files) == 1
+
+
+def test_clutter_is_passed_over_and_the_rest_is_named(make_folder):
+    root = make_folder({"cat": 1, ".hidden": 1, "cat/.thumbs": 1, "__MACOSX/cat": 1})
+    for name in ("cat/Thumbs.db", "cat/.DS_Store", "cat/notes.txt", "README.md"):
+        (root / name).write_text("x")
+    source = open_source(root)
+    assert describe(source) == {("cat/0.png", "cat", None)}
+    assert source.ignored == ("cat/notes.txt", "README.md")
+
+
+def test_loose_images_beside_class_folders_are_named(make_folder):
+    source = open_source(make_folder({"train/cat": 1, "test/cat": 1, "extra/cat": 1, "train": 1}))
+    assert source.ignored == ("extra/cat/0.png", "train/0.png")
+
+
+@pytest.mark.parametrize("prefix", ["", "train/"])
+def test_empty_classes_are_named(make_folder, prefix):
+    source = open_source(make_folder({f"{prefix}cat": 1, f"{prefix}dog": 1, f"{prefix}empty": 0}))
+    assert source.empty_classes == ("empty",)
+    assert source.class_names == ("cat", "dog")
+
+
+def test_a_class_missing_from_one_split_only_is_not_empty(make_folder):
+    assert open_source(make_folder({"train/cat": 1, "test/cat": 0})).empty_classes == ()
+
+
+def test_a_linked_class_folder_is_followed_once(make_folder, tmp_path):
+    root = make_folder({"cat": 1})
+    elsewhere = make_folder({"": 2}, name="elsewhere")
+    (root / "dog").symlink_to(elsewhere)
+    (root / "cat" / "loop").symlink_to(root)
+    source = open_source(root)
+    assert [file.class_name for file in source.files] == ["cat", "dog", "dog"]
+
+
+def test_unsafe_zip_members_are_named_not_read(tmp_path):
+    path = tmp_path / "data.zip"
+    link = zipfile.ZipInfo("cat/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("cat/0.png", "../outside.png", "/etc/absolute.png", "C:/windows.png", "cat/../../up.png"):
+            archive.writestr(name, b"x")
+        archive.writestr(link, "/etc/passwd")
+    source = open_source(path)
+    assert [file.name for file in source.files] == ["cat/0.png"]
+    assert set(source.ignored) == {
+        "../outside.png",
+        "/etc/absolute.png",
+        "C:/windows.png",
+        "cat/../../up.png",
+        "cat/link.png",
+    }
+
+
+def test_backslashes_in_a_zip_are_folders(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("cat\\0.png", b"x")
+    assert [file.name for file in open_source(tmp_path / "data.zip").files] == ["cat/0.png"]
+
+
+def test_a_damaged_member_is_an_error_of_that_file(make_folder, make_zip):
+    path = make_zip(make_folder({"cat": 2}))
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("cat/1.png")
+    data = bytearray(path.read_bytes())
+    data[member.header_offset + 60] ^= 0xFF
+    path.write_bytes(data)
+    source = open_source(path)
+    source.read("cat/0.png")
+    with pytest.raises(GanaugError, match="cannot be read"):
+        source.read("cat/1.png")
+
+
+def test_identity_changes_with_the_content_only(make_folder, make_zip):
+    folder = make_folder({"cat": 2})
+    path = make_zip(folder)
+    before = open_source(folder).identity, open_source(path).identity
+    assert before == (open_source(folder).identity, open_source(path).identity)
+    (folder / "cat/0.png").write_bytes((folder / "cat/1.png").read_bytes())
+    make_zip(folder)
+    after = open_source(folder).identity, open_source(path).identity
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_missing_path(tmp_path):
+    with pytest.raises(GanaugError, match="does not exist"):
+        open_source(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("data.zip", "a damaged zip"), ("data.tar", "neither a folder nor a zip")]
+)
+def test_what_is_no_zip(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(GanaugError, match=message):
+        open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"": 3}, "directly in the root"),
+        ({"cat": 0}, "holds no images"),
+        ({"train": 2, "test": 2}, "directly in test/, train/"),
+    ],
+)
+def test_layouts_without_classes(make_folder, counts, message):
+    with pytest.raises(GanaugError, match=message):
+        open_source(make_folder(counts))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "files"),
+    [("mnist", 10, 5000), ("cifar10", 10, 8000), ("pcb-defects", 6, 3000), ("sign-digits", 10, 2062)],
+)
+def test_shared_data(shared_data, name, classes, files):
+    source = open_source(shared_data / f"{name}.zip")
+    assert (len(source.class_names), len(source.files), source.ignored) == (classes, files, ())
+    assert source.has_split("test") == (name != "sign-digits")

@@ -1,0 +1,208 @@
+"""A small but complete study folder, as `compare` writes it, from a seed and without training anything."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ARMS = ("scratch/real", "scratch/real+synthetic", "discriminator/real", "discriminator/real+synthetic")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+LEVELS = {
+    "scratch/real": 0.80,
+    "scratch/real+synthetic": 0.80,
+    "discriminator/real": 0.84,
+    "discriminator/real+synthetic": 0.84,
+}
+
+
+def study_values(class_names: list[str], gain: float = 0.02, seeds: int = 6) -> dict[str, Any]:
+    """The contents of study.json with synthetic arms better by about `gain` in every score."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.012, seeds)
+    levels = {arm: LEVELS[arm] + gain * arm.endswith("synthetic") for arm in ARMS}
+    arms = {
+        arm: {
+            metric: [float(x) for x in np.clip(levels[arm] + shared + rng.normal(0, 0.008, seeds), 0, 1)]
+            for metric in METRICS
+        }
+        for arm in ARMS
+    }
+    recall = {
+        arm: {
+            name: [float(x) for x in np.clip(levels[arm] + 0.08 * np.sin(3 * index) + rng.normal(0, 0.03, seeds), 0, 1)]
+            for index, name in enumerate(class_names)
+        }
+        for arm in ARMS
+    }
+    differences = [_difference(arms, start, metric) for start in ("scratch", "discriminator") for metric in METRICS]
+    primary = {"arm": "scratch/real+synthetic", "baseline": "scratch/real", "metric": "balanced_accuracy"}
+    verdict = next(row["verdict"] for row in differences if row["metric"] == primary["metric"])
+    return {
+        "schema": 1,
+        "verdict": verdict,
+        "sentence": f"Adding synthetic images {verdict}: balanced accuracy changes by {100 * gain:+.1f} points on the real test images.",
+        "primary": primary,
+        "arms": arms,
+        "differences": differences,
+        "per_class": recall,
+        "confusion": {arm: _confusion(recall[arm], class_names, rng) for arm in ARMS},
+        "class_names": class_names,
+        "counts": {
+            kind: dict.fromkeys(class_names, n) for kind, n in (("train", 20), ("test", 50), ("synthetic", 200))
+        },
+        "seeds": list(range(seeds)),
+        "updates": {
+            "chosen": 1200,
+            "converged": True,
+            "candidates": [
+                {"updates": n, "balanced_accuracy": b, "log_loss": loss}
+                for n, b, loss in (
+                    (150, 0.61, 1.2),
+                    (300, 0.7, 0.95),
+                    (600, 0.76, 0.78),
+                    (1200, 0.79, 0.71),
+                    (2400, 0.789, 0.72),
+                )
+            ],
+        },
+        "settings": {
+            "data": {"image_size": "auto", "test_fraction": 0.2, "group_regex": None},
+            "fit": {
+                "strategy": "joint",
+                "learning_rate": 0.0004,
+                "transition": [0.3, 0.55],
+                "augment": ["color", "cutout"],
+            },
+            "compare": {"seeds": seeds, "updates": None},
+        },
+        "versions": {"python": "3.11.7", "numpy": "2.4.6"},
+        "source": "digits.zip",
+        "notes": ["Two of the classes have fewer than 10 training images."],
+        "seconds": 754.0,
+        "run": "runs/digits",
+        "reproduce": ["ganaug fit digits.zip --out runs/digits", "ganaug compare runs/digits --out studies/digits"],
+    }
+
+
+def _difference(arms: dict[str, dict[str, list[float]]], start: str, metric: str) -> dict[str, Any]:
+    arm, baseline = f"{start}/real+synthetic", f"{start}/real"
+    values = np.array(arms[arm][metric]) - np.array(arms[baseline][metric])
+    half = 2.57 * float(values.std(ddof=1)) / len(values) ** 0.5
+    low, high = float(values.mean()) - half, float(values.mean()) + half
+    verdict = "helps" if low > 0 else "hurts" if high < 0 else "inconclusive"
+    return {
+        "arm": arm,
+        "baseline": baseline,
+        "metric": metric,
+        "mean": float(values.mean()),
+        "low": low,
+        "high": high,
+        "pairs": len(values),
+        "values": [float(x) for x in values],
+        "verdict": verdict,
+    }
+
+
+def _confusion(recall: dict[str, list[float]], class_names: list[str], rng: np.random.Generator) -> list[list[int]]:
+    rows = []
+    for index, name in enumerate(class_names):
+        right = float(np.mean(recall[name]))
+        weights = rng.dirichlet(np.full(len(class_names), 0.25))
+        weights[index] = 0
+        shares = weights / max(weights.sum(), 1e-9) * (1 - right)
+        shares[index] = right
+        rows.append([int(x) for x in np.round(300 * shares)])
+    return rows
+
+
+def write_study(
+    folder: Path, class_names: list[str], gain: float = 0.02, seeds: int = 6, side: int = 28, channels: int = 1
+) -> Path:
+    """All files of the folder; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = study_values(class_names, gain, seeds)
+    (folder / "study.json").write_text(json.dumps(values), encoding="utf-8")
+    _write_gan(folder / "gan.csv")
+    _write_curves(folder / "curves.csv", seeds)
+    images = {
+        kind: example_images(len(class_names), side, channels, seed) for seed, kind in enumerate(("real", "synthetic"))
+    }
+    np.savez_compressed(folder / "examples.npz", **images)
+    return folder
+
+
+def _write_gan(path: Path) -> None:
+    rng = np.random.default_rng(1)
+    columns = [
+        "member",
+        "step",
+        "seconds",
+        "loss_d",
+        "loss_g",
+        "real_separated",
+        "fake_separated",
+        "augment",
+        "r1",
+        "diversity",
+        "class_loss",
+    ]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for step in range(50, 6001, 50):
+            t = step / 6000
+            noise = rng.normal(0, 0.05, 8)
+            row = [
+                0.9 - 0.3 * t,
+                1 + t,
+                0.2 + 0.5 * t,
+                -0.2 - 0.4 * t,
+                0.6 * t,
+                0.1 + 0.05 * t,
+                1 / (1 + 5 * t),
+                2 * np.exp(-4 * t),
+            ]
+            writer.writerow(
+                ["joint", step, f"{step / 20:.1f}", *(f"{value + n:.5f}" for value, n in zip(row, noise, strict=True))]
+            )
+
+
+def _write_curves(path: Path, seeds: int) -> None:
+    rng = np.random.default_rng(2)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arm", "seed", "update", "loss", "accuracy"])
+        for index, arm in enumerate(ARMS):
+            for seed in range(seeds):
+                for update in range(20, 1201, 20):
+                    level = 1 - np.exp(-update / (200 + 40 * index))
+                    writer.writerow(
+                        [
+                            arm,
+                            seed,
+                            update,
+                            2.3 - 1.8 * level + rng.normal(0, 0.08),
+                            np.clip(0.1 + 0.88 * level + rng.normal(0, 0.04), 0, 1),
+                        ]
+                    )
+
+
+def example_images(classes: int, side: int, channels: int, seed: int, each: int = 12) -> np.ndarray:
+    """(classes, each, side, side, channels) uint8: soft blobs, different for each class."""
+    rng = np.random.default_rng(seed)
+    grid = np.linspace(-1, 1, side)
+    x, y = np.meshgrid(grid, grid)
+    images = np.empty((classes, each, side, side, channels), dtype=np.uint8)
+    for index in range(classes):
+        for number in range(each):
+            angle = 2 * np.pi * index / classes + rng.normal(0, 0.2)
+            blob = np.exp(-8 * ((x - 0.45 * np.cos(angle)) ** 2 + (y - 0.45 * np.sin(angle)) ** 2))
+            ring = np.exp(-30 * (np.hypot(x, y) - 0.6) ** 2)
+            for channel in range(channels):
+                value = 235 * (blob + 0.5 * ring * (0.6 + 0.4 * np.cos(channel * 2 + index))) + rng.normal(
+                    0, 6, (side, side)
+                )
+                images[index, number, :, :, channel] = np.clip(value, 0, 255)
+    return images
