@@ -97,18 +97,16 @@ class FitSettings(Settings):
     steps: int | None = Field(None, ge=1, description="Training steps in all, instead of a budget.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of networks, noise and data order.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast where the hardware has it, else fp32."
-    )
+    precision: Precision = Field("auto", description=PRECISION)
     threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core.")
     batch_size: int = Field(64, ge=2, description="Images of each kind (real, generated) in a step.")
-    latent_size: int = Field(64, ge=2, description="Length of the noise vector z.")
+    latent_size: int = Field(16, ge=2, description="Length of the noise vector z.")
     width: int = Field(32, ge=4, description="Channels of the networks at full resolution; deeper layers have more.")
     learning_rate: float = Field(4e-4, gt=0, description="Adam's rate for both networks.")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's second-moment decay; the first is 0.")
     r1_weight: float = Field(0.05, ge=0, description="Gamma of the R1 gradient penalty.")
     r1_interval: int = Field(8, ge=1, description="Steps between two lazily applied R1 penalties.")
-    diversity_weight: float = Field(0.1, ge=0, description="Weight of the mode-seeking term.")
+    diversity_weight: float = Field(0.3, ge=0, description="Weight of the mode-seeking term.")
     class_weight: float = Field(0.2, ge=0, description="Weight of the discriminator's cross-entropy on real images.")
     transition: tuple[Annotated[float, Field(ge=0.2, le=1)], Annotated[float, Field(ge=0.2, le=1)]] = Field(
         (0.3, 0.55), description="Shares of the training between which conditioning is ramped in, from none to full."

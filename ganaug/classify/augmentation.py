@@ -1,6 +1,7 @@
 """Classical augmentation of classifiers. The one place that imports albumentations."""
 
 import os
+import random
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,10 @@ def classical_augmentation(mirror: str, seed: int) -> A.Compose:
         p=0.9,
     )
     tone = A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5)
-    return A.Compose([*reflections, affine, tone], seed=seed)
+    transform = A.Compose([*reflections, affine, tone])
+    stream = np.random.default_rng(seed)  # one for all parts: given a seed, each would get an equal stream of its own
+    transform.set_random_state(stream, random.Random(int(stream.integers(2**63))))
+    return transform
 
 
 def augment_batch(transform: A.Compose, images: Images) -> Images:

@@ -111,7 +111,7 @@ def discriminator_step(
         penalty = r1_penalty(on_real.unconditional + conditioning * on_real.conditional, real)
         total = total + settings.r1_weight / 2 * settings.r1_interval * penalty
     state.discriminator_optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     state.discriminator_optimizer.step()
     state.discriminator.spread.lerp_(on_real.spread.detach().mean(), 0.05 if state.step else 1.0)
     return {

@@ -30,9 +30,8 @@ def confusion_matrices(truth: Labels, predictions: Labels, num_classes: int, wei
     """(num_seeds, K, K), rows the truth. `weights` (num_images,) counts each image so often."""
     weights = np.ones(len(truth)) if weights is None else weights
     cells = truth * num_classes + predictions  # (num_seeds, num_images)
-    return np.stack([np.bincount(row, weights, minlength=num_classes**2) for row in cells]).reshape(
-        -1, num_classes, num_classes
-    )
+    counts = [np.bincount(row, weights, minlength=num_classes**2) for row in cells]
+    return np.asarray(counts, np.float64).reshape(-1, num_classes, num_classes)
 
 
 def score(confusion: Floats) -> dict[str, Floats]:
