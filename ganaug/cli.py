@@ -12,6 +12,7 @@ import click
 from . import __version__
 from .errors import GanaugError
 from .progress import LOGGER
+from .runs import read_json
 from .settings import Recipe, load_recipe_mapping
 
 BAD_INPUT = 2  # exit code, as of a wrong option
@@ -204,9 +205,9 @@ def compare(
     from .study.compare import compare as run_compare
 
     study = run_compare(run, out, synthetic=synthetic, recipe=gather(recipe, overrides, options))
-    click.echo(
-        f"{json.loads(study.read_text(encoding='utf-8'))['sentence']}\nstudy: {study}\nnext: ganaug report {study.parent}"
-    )
+    found = read_json(study)
+    click.echo(f"verdict: {found['verdict']}. {found['sentence']}")
+    click.echo(f"study: {study}\nnext: ganaug report {study.parent}")
 
 
 @main.command()

@@ -89,7 +89,7 @@ def format_result(result: Result, data: str | Path) -> str:
     return "\n".join(
         [
             "",
-            result.sentence,
+            f"verdict: {result.verdict}. {result.sentence}",
             "",
             f"report     {result.report}",
             f"study      {result.study / 'study.json'}",

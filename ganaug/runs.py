@@ -2,12 +2,9 @@
 
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +127,9 @@ def load_weights(path: Path, module: "torch.nn.Module") -> None:
 
 def describe_versions() -> dict[str, str]:
     """Versions of Python and of every library that shapes a result, and the machine's kind; no import of any of them."""
+    import platform
+    from importlib import metadata
+
     libraries = ("ganaug", "torch", "torchvision", "numpy", "scikit-learn", "albumentations", "pandas", "pillow")
     versions = {"python": platform.python_version(), "platform": platform.platform()}
     for name in libraries:
@@ -142,6 +142,8 @@ def describe_versions() -> dict[str, str]:
 
 def describe_commit(folder: Path) -> str | None:
     """The git commit of the checkout that holds `folder`, with '+' when it has changes; None outside a checkout."""
+    import subprocess
+
     try:
         command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -21,8 +21,8 @@ from ..errors import GanaugError
 from ..gan.member import load_member
 from ..gan.strategies import STRATEGIES
 from ..progress import say
-from ..runs import SCHEMA, RunFolder, describe_versions, open_run, read_json, write_json, written_whole
-from ..settings import Recipe, RecipeLike, load_recipe
+from ..runs import SCHEMA, RunFolder, describe_versions, open_run, read_json, write_json, write_text, written_whole
+from ..settings import Recipe, RecipeLike, dump_recipe, load_recipe
 from ..synthesis import manifest
 from ..synthesis.synthesize import synthesize
 from .arms import ARMS, QUESTIONS
@@ -52,24 +52,21 @@ def compare(
     begun = time.monotonic()
     run_folder, info = open_run(run)
     folder = Path(out) if out is not None else run_folder.root / "study"
-    resolved = load_recipe(recipe, base=load_recipe(run_folder.recipe))
+    of_run = load_recipe(run_folder.recipe)
+    resolved = of_run.model_copy(update={"compare": load_recipe(recipe, base=of_run).compare})
     settings = resolved.compare
     images = load(run_folder.data)
     if not len(images.indices("test")):
         raise GanaugError(
             f"{run} holds no test images, so nothing can be compared. Fit again on data with more images."
         )
-    if synthetic is None:
-        synthetic = folder / "synthetic"
-        if not (Path(synthetic) / manifest.NAME).is_file():
-            synthesize(
-                run,
-                synthetic,
-                recipe={
-                    "synthesize": {"per_class": settings.pool_per_class, "balance": None, "target_per_class": None}
-                },
-            )
-    pool = load_synthetic(Path(synthetic), images)
+    synthetic = folder / "synthetic" if synthetic is None else Path(synthetic)
+    if synthetic == folder / "synthetic":
+        request = {"per_class": settings.pool_per_class, "target_per_class": None, "balance": None, "classes": ()}
+        resolved = resolved.model_copy(update={"synthesize": resolved.synthesize.model_copy(update=request)})
+    if synthetic == folder / "synthetic" and not (synthetic / manifest.NAME).is_file():
+        synthesize(run, synthetic, recipe=resolved)
+    pool = load_synthetic(synthetic, images)
     claim_folder(folder, run_folder, resolved, pool)
     if (folder / "study.json").is_file():
         say(f"{folder}: the study is complete already")
@@ -91,8 +88,14 @@ def compare(
         for arm in ARMS
     ]
     outcomes = train_pieces("compare", pieces, material, settings, folder / "pieces", device, jobs)
+    final = resolved.model_copy(update={"compare": settings.model_copy(update={"updates": choice.chosen})})
+    write_text(folder / "recipe.yaml", dump_recipe(final))
     study = assemble(info, images, resolved, material, choice, pieces, outcomes)
-    study |= {"run": str(run_folder.root), "seconds": round(time.monotonic() - begun, 1)}
+    study |= {
+        "reproduce": commands_to_reproduce(info, folder, synthetic),
+        "run": str(run_folder.root),
+        "seconds": round(time.monotonic() - begun, 1),
+    }
     write_tables(folder, run_folder, info, pieces, outcomes, study, material)
     write_json(folder / "study.json", study)
     say(study["sentence"])
@@ -226,12 +229,19 @@ def assemble(
         "versions": describe_versions(),
         "source": info["source"],
         "notes": find_caveats(recipe, choice, images, info),
-        "reproduce": [
-            f"ganaug fit {shlex.quote(info['source'])} --out RUN --recipe recipe.yaml",
-            "ganaug compare RUN --recipe recipe.yaml --out STUDY",
-            "ganaug report STUDY",
-        ],
     }
+
+
+def commands_to_reproduce(info: dict[str, Any], folder: Path, synthetic: Path) -> list[str]:
+    """The commands that give the same study again; of a foreign folder of synthetic images, that folder is needed."""
+    recipe = shlex.quote(str(folder / "recipe.yaml"))
+    made_here = (synthetic / manifest.NAME).is_file()
+    return [
+        f"ganaug fit {shlex.quote(info['source'])} --out RUN --recipe {recipe}",
+        *([f"ganaug synthesize RUN --out SYNTHETIC --recipe {recipe}"] if made_here else []),
+        f"ganaug compare RUN --out STUDY --recipe {recipe} --synthetic {'SYNTHETIC' if made_here else shlex.quote(str(synthetic))}",
+        "ganaug report STUDY",
+    ]
 
 
 def find_caveats(recipe: Recipe, choice: Choice, images: ImageSet, info: dict[str, Any]) -> list[str]:
@@ -253,7 +263,7 @@ def find_caveats(recipe: Recipe, choice: Choice, images: ImageSet, info: dict[st
         notes.append(
             "One GAN for each class: the discriminator's arms start from that of the class with the most images."
         )
-    notes.append("One generator and one split stand behind this verdict; another seed of `fit` may give another.")
+    notes.append("One generator and one split stand behind this verdict; another seed of the fit may give another.")
     return notes
 
 

@@ -15,13 +15,9 @@ def explain(verdict: Verdict, metric: str, mean: float, low: float, high: float,
     words = {
         "helps": "Synthetic images help",
         "hurts": "Synthetic images hurt",
-        "inconclusive": "Inconclusive: no effect of the synthetic images can be told from chance",
+        "inconclusive": "No effect of the synthetic images can be told from chance",
     }
-    figures = (
-        f"{100 * mean:+.1f} points of {metric.replace('_', ' ')}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
-    )
+    points = f"{100 * mean:+.1f} points of {metric.replace('_', ' ')}"
     return (
-        f"{words[verdict]}: {figures}, over {pairs} paired seeds."
-        if verdict != "inconclusive"
-        else f"{words[verdict]} ({figures}, {pairs} paired seeds)."
+        f"{words[verdict]}: {points}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, over {pairs} paired seeds."
     )
