@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from . import __version__
 from .errors import GanaugError
 from .progress import LOGGER
 from .runs import read_json
-from .settings import Recipe, load_recipe_mapping
+from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, load_recipe_mapping
 
 BAD_INPUT = 2  # exit code, as of a wrong option
 
@@ -33,6 +34,10 @@ class Ganaug(click.Group):
             click.echo(f"error: {error.strerror}: {error.filename}", err=True)
         except OSError as error:
             click.echo(f"error: {error}", err=True)
+        except (MemoryError, RuntimeError) as error:  # torch has a name of its own for it on a GPU alone
+            if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+                raise
+            click.echo("error: out of memory. Lower fit.batch_size, fit.width or data.image_size.", err=True)
         sys.exit(BAD_INPUT)
 
 
@@ -219,16 +224,15 @@ def compare(
 def report(study: Path, out: Path | None, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Write the report of a STUDY: one HTML file that opens offline."""
     from .reporting.page import report as run_report
-    from .settings import load_recipe
 
-    page = run_report(study, out, load_recipe(gather(recipe, overrides, options)).report)
+    page = run_report(study, out, recipe=gather(recipe, overrides, options))
     click.echo(f"report: {page}")
 
 
 @main.command()
 @click.argument("data", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The folder for everything.")
-@click.option("--budget", default="10m", show_default=True, help="Wall-clock time for all stages together.")
+@click.option("--budget", default=RUN_BUDGET, show_default=True, help="Wall-clock time for all stages together.")
 @settings(*FIT_SETTINGS, ("compare.seeds"), *DATA_SETTINGS)
 def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """All of it, in order: check, fit, synthesize, compare, report. Repeat the command to go on after an interruption."""
@@ -241,7 +245,7 @@ def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tupl
 
 @main.command()
 @click.option("--out", type=PATH, required=True, help="The folder for everything.")
-@click.option("--budget", default="6m", show_default=True, help="Wall-clock time for all stages together.")
+@click.option("--budget", default=DEMO_BUDGET, show_default=True, help="Wall-clock time for all stages together.")
 @settings(*FIT_SETTINGS, "compare.seeds")
 def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Run on scikit-learn's handwritten digits, 20 a class, which need no download."""

@@ -35,5 +35,9 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.float32
     if name == "bf16":
         return torch.bfloat16
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:  # elsewhere a processor emulates bf16, slowly
+        has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        fast = has_onednn and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32

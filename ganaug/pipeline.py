@@ -5,18 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
+from .data.cache import verify_source
 from .data.images import encode_png
+from .data.source import open_source, refuse_inside
 from .errors import GanaugError
 from .gan.training import fit
 from .reporting.page import report
 from .runs import RunFolder, read_json, write_text, written_whole
-from .settings import Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
+from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
 from .study.compare import compare
 from .synthesis import manifest
 from .synthesis.synthesize import synthesize
 
 FIT_SHARE, COMPARE_SHARE = 0.4, 0.52  # of the budget; the rest is for reading, synthesis, report and start-up
-DEMO_BUDGET = "6m"
 DEMO_IMAGES_PER_CLASS = 20
 
 
@@ -32,7 +33,7 @@ class Result:
     sentence: str
 
 
-def run(data: str | Path, out: str | Path, *, budget: str | float = "10m", recipe: RecipeLike = None) -> Result:
+def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, recipe: RecipeLike = None) -> Result:
     """Check, fit, synthesize, compare and report, in `out`/run, /synthetic, /study and /report.html.
 
     budget: wall-clock time for all of it (seconds, or text such as "10m"), shared out between fit and compare; stages whose
@@ -43,17 +44,28 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = "10m", recip
     where `out` was begun with other settings.
     """
     root = Path(out)
+    refuse_inside(data, root)
     resolved = _settle_recipe(root, budget, recipe)
     run_folder = RunFolder(root / "run")
-    if not (run_folder.info.is_file() and read_json(run_folder.info)["complete"]):
+    if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
+        verify_source(data, run_folder.data)
+    else:
+        refuse_one_class(data)
         fit(data, run_folder.root, recipe=resolved, resume=run_folder.info.is_file())
     synthetic, study = root / "synthetic", root / "study"
     if not (synthetic / manifest.NAME).is_file():
         synthesize(run_folder.root, synthetic, recipe=resolved, device=resolved.fit.device)
-    compare(run_folder.root, study, synthetic=synthetic, recipe=resolved)
-    page = report(study, root / "report.html")
+    compare(run_folder.root, study, synthetic=synthetic, recipe={"compare": resolved.compare.model_dump()})
+    page = report(study, root / "report.html", recipe=resolved)
     found = read_json(study / "study.json")
     return Result(run_folder.root, synthetic, study, page, found["verdict"], found["sentence"])
+
+
+def refuse_one_class(data: str | Path) -> None:
+    """Raises `GanaugError`, before any time is spent, where a classifier would have nothing to tell apart."""
+    names = open_source(data).class_names
+    if len(names) < 2:
+        raise GanaugError(f"{data} has one class alone ({names[0]}), and a classifier needs two. Add a class folder.")
 
 
 def demo(out: str | Path, *, budget: str | float = DEMO_BUDGET, recipe: RecipeLike = None) -> Result:

@@ -35,7 +35,7 @@ def format_duration(seconds: float) -> str:
 
 
 @contextmanager
-def track(label: str, total: int, start: int = 0) -> Iterator[Advance]:
+def track(label: str, total: int, start: int = 0, unit: str = "") -> Iterator[Advance]:
     """Yields `advance(done, note)`; `done` counts up to `total` and `note` is a short text such as the current losses.
 
     `start` is what an earlier session had finished: the ETA counts from there.
@@ -44,10 +44,10 @@ def track(label: str, total: int, start: int = 0) -> Iterator[Advance]:
         with _bar(label, total, start) as advance:
             yield advance
     else:
-        yield _plain_lines(label, total, start)
+        yield _plain_lines(label, total, start, unit)
 
 
-def _plain_lines(label: str, total: int, start: int) -> Advance:
+def _plain_lines(label: str, total: int, start: int, unit: str) -> Advance:
     begun = last = time.monotonic()
 
     def advance(done: int, note: str = "") -> None:
@@ -56,8 +56,10 @@ def _plain_lines(label: str, total: int, start: int) -> Advance:
         if now - last < PLAIN_INTERVAL and done < total:
             return
         last = now
-        left = (now - begun) / max(1, done - start) * (total - done)
-        say(f"{label}: {done}/{total}, {format_duration(left)} left{', ' + note if note else ''}")
+        parts = [f"{done}/{total}{unit}"]
+        if done > start:
+            parts.append(f"{format_duration((now - begun) / (done - start) * (total - done))} left")
+        say(f"{label}: {', '.join([*parts, note] if note else parts)}")
 
     return advance
 

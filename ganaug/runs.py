@@ -13,6 +13,7 @@ from .errors import GanaugError
 if TYPE_CHECKING:
     import torch
 
+RUN_KEYS = ("class_names", "counts", "source", "strategy", "members")  # what later stages read of run.json
 SCHEMA = 1  # of run.json and study.json; a newer one is refused with a clear message
 
 
@@ -66,6 +67,9 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
         raise GanaugError(
             f"the training in {path} is not complete. Go on with: ganaug fit {info.get('source', 'DATA')} --out {path} --resume"
         )
+    lacking = [key for key in RUN_KEYS if key not in info]
+    if lacking:
+        raise GanaugError(f"{folder.info} is damaged: it lacks {', '.join(lacking)}. Fit again, with another --out.")
     return folder, info
 
 
@@ -76,7 +80,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -9,14 +9,16 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import GanaugError
 
-IMAGE_SIZES = (16, 32, 64, 128, 256)
+ImageSize = Literal[16, 32, 64, 128, 256]
+IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
+RUN_BUDGET, DEMO_BUDGET = "10m", "6m"  # of all stages together
 
 
 def parse_duration(value: object) -> object:
@@ -63,7 +65,7 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """How a folder of images becomes training and test images."""
 
-    image_size: Annotated[Literal["auto", 16, 32, 64, 128, 256], BeforeValidator(parse_number)] = Field(
+    image_size: Annotated[Literal["auto"] | ImageSize, BeforeValidator(parse_number)] = Field(
         "auto",
         description="Side of the square images in pixels; auto picks it from the files, at most 32 on a CPU and 128 on a GPU.",
     )
@@ -98,8 +100,12 @@ class FitSettings(Settings):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of networks, noise and data order.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Precision = Field("auto", description=PRECISION)
-    threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core.")
-    batch_size: int = Field(64, ge=2, description="Images of each kind (real, generated) in a step.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads; by default as many as a short measurement finds fastest."
+    )
+    batch_size: int = Field(
+        64, ge=4, multiple_of=4, description="Images of each kind (real, generated) in a step; fours of one class."
+    )
     latent_size: int = Field(16, ge=2, description="Length of the noise vector z.")
     width: int = Field(32, ge=4, description="Channels of the networks at full resolution; deeper layers have more.")
     learning_rate: float = Field(4e-4, gt=0, description="Adam's rate for both networks.")
@@ -121,7 +127,7 @@ class FitSettings(Settings):
         lt=1,
         description="Separation P(D(real) > D(generated)) above which the augmentation is strengthened.",
     )
-    augment_limits: tuple[float, float] = Field(
+    augment_limits: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
         (0.1, 0.8), description="Least and greatest probability of each augmentation."
     )
     ema_half_life: float = Field(
@@ -130,6 +136,14 @@ class FitSettings(Settings):
     log_interval: int = Field(50, ge=1, description="Steps between two rows of the metrics file.")
     sample_interval: Duration = Field(60.0, description="Time between two sample grids.")
     checkpoint_interval: Duration = Field(60.0, description="Time between two resumable checkpoints.")
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name in ("transition", "augment_limits"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} expects its smaller value first, got {low}, {high}")
+        return self
 
 
 class SynthesizeSettings(Settings):
@@ -158,7 +172,8 @@ class CompareSettings(Settings):
     )
     max_updates: int = Field(2400, ge=1, description="Largest count of updates that the choice considers.")
     budget: Duration | None = Field(
-        None, description="Wall-clock time for the study; may lower max_updates, which the report then says."
+        None,
+        description="Wall-clock time for the study; may lower the updates that are tried, which the report then says.",
     )
     inner_folds: int = Field(3, ge=2, description="Folds of the training images on which the updates are chosen.")
     batch_size: int = Field(32, ge=2, description="Real images in an update.")
@@ -202,12 +217,12 @@ RecipeLike = Recipe | Mapping[str, Any] | str | Path | None
 def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe:
     """A recipe from a file (.yaml, .yml, .toml), a nested mapping such as {"fit": {"steps": 2000}}, or a `Recipe`.
 
-    `base` gives the values that it does not set; the defaults, if left out. Raises `GanaugError` naming every unknown key
+    `base` gives the values that it does not set, in place of the defaults. Raises `GanaugError` naming every unknown key
     or wrong value and what was expected.
     """
     values: Mapping[str, Any] = {} if base is None else base.model_dump()
     if isinstance(recipe, Recipe):
-        values = recipe.model_dump()
+        values = _merge(values, recipe.model_dump(exclude_unset=True))
     elif isinstance(recipe, Mapping):
         values = _merge(values, recipe)
     elif recipe is not None:

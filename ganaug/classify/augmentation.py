@@ -11,6 +11,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it looks for updates o
 import albumentations as A
 import cv2
 
+cv2.setNumThreads(0)  # small images: its threads cost more than they save, and the processes are one for each core
+
 Images = npt.NDArray[np.uint8]
 
 

@@ -68,9 +68,8 @@ def train_classifier(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=updates + 1, pct_start=0.2
-    )
+    length = max(updates, 5) + 1  # of a shorter one, the first fifth would be no step long
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=length, pct_start=0.2)
     order = real_batches(len(real.labels), settings.batch_size, seed)
     augment_real = classical_augmentation(mirror, seed=_stream_seed(seed, REAL))
     augment_synthetic = classical_augmentation(mirror, seed=_stream_seed(seed, SYNTHETIC))
@@ -113,7 +112,7 @@ def train_classifier(
 def predict(model: Classifier, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.float32]:
     """Class probabilities (N, num_classes) of images (N, C, S, S) uint8."""
     model.eval()
-    batches = [to_float(torch.from_numpy(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)]
+    batches = [to_float(torch.tensor(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)]
     return torch.cat([model(batch).softmax(dim=1).cpu() for batch in batches]).numpy()
 
 

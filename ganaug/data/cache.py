@@ -25,14 +25,15 @@ from .split import draw, group_of, hold_out
 LARGEST_SIZE = 32  # that "auto" picks on a CPU: what trains in minutes there
 LARGEST_SIZE_CUDA = 128
 URGENT = ("unreadable", "truncated", "split-leak", "label-conflict", "small-class", "empty-class")
-COLUMNS = ("file", "class", "label", "split", "sha256", "width", "height")
+COLUMNS = ("file", "class", "label", "split", "group", "sha256", "width", "height")
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Prepared images: `images` uint8 (N, C, S, S), mapped from disk; `labels` int64 (N,) index `class_names`.
 
-    `splits` (N,) holds "train", "valid" or "test"; `files` the names inside the data. `image_size` is S in pixels,
+    `splits` (N,) holds "train", "valid" or "test"; `files` the names inside the data; images with equal
+    `groups` belong on one side of any split. `image_size` is S in pixels,
     `channels` is C: 1 where all images are gray, else 3.
     """
 
@@ -40,6 +41,7 @@ class ImageSet:
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_]
     files: list[str]
+    groups: list[str]
     class_names: tuple[str, ...]
     image_size: int
     channels: int
@@ -83,10 +85,19 @@ def prepare(data: str | Path, settings: DataSettings, folder: Path, device_kind:
         raise GanaugError("\n".join([f"{data} cannot be used:", *map(format_problem, report.problems)]))
     for problem in report.problems:
         (warn if problem.kind in URGENT else say)(summarize_problem(problem))
-    chosen, splits = _choose(scanned, source.class_names, settings)
+    chosen, splits, groups = _choose(scanned, source.class_names, settings)
     info = {"request": wanted, "check": report.to_json(), "image_size": image_size}
-    _write(folder, source, scanned, chosen, splits, info)
+    _write(folder, source, scanned, chosen, splits, groups, info)
     return load(folder), report
+
+
+def verify_source(data: str | Path, folder: Path) -> None:
+    """Raises `GanaugError` if `folder` was prepared from other images than those that `data` holds now."""
+    if read_json(folder / "set.json").get("request", {}).get("identity") != open_source(data).identity:
+        raise GanaugError(
+            f"{data} is not what {folder.parent} was begun with: files were added, removed or changed. "
+            "Give the same data, or another --out."
+        )
 
 
 def load(folder: Path) -> ImageSet:
@@ -101,11 +112,12 @@ def load(folder: Path) -> ImageSet:
             labels=np.array([row["label"] for row in rows], np.int64),
             splits=np.array([row["split"] for row in rows], np.str_),
             files=[row["file"] for row in rows],
+            groups=[row["group"] for row in rows],
             class_names=tuple(info["class_names"]),
             image_size=int(info["image_size"]),
             channels=int(info["channels"]),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise GanaugError(
             f"the prepared data in {folder} cannot be read: {error}. Delete the folder and run again."
         ) from None
@@ -139,17 +151,19 @@ def _choose_size(source: Source, largest: int) -> int:
 
 def _choose(
     scanned: Scan, class_names: tuple[str, ...], settings: DataSettings
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
-    """Indices of the records to keep, sorted, and the split (n,) of each."""
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_], npt.NDArray[np.int64]]:
+    """Indices of the records to keep, sorted, and the split (n,) and the group (n,) of each."""
     records = scanned.records
     labels = np.array([class_names.index(record.class_name) for record in records], np.int64)
     splits = np.array([record.split or "train" for record in records], np.str_)
     splits[[record.error is not None for record in records]] = ""
-    if not (splits == "test").any():
+    keys = group_of([record.name for record in records], settings.group_regex)
+    groups = join_groups(keys, scanned.copies.group.tolist())
+    if (splits == "test").any():
+        _warn_of_crossing(keys, splits)
+    else:
         pool = np.flatnonzero(splits == "train")
-        keys = group_of([records[index].name for index in pool], settings.group_regex)
-        groups = join_groups(keys, scanned.copies.group[pool].tolist())
-        splits[pool[hold_out(labels[pool], groups, settings.test_fraction, settings.seed)]] = "test"
+        splits[pool[hold_out(labels[pool], groups[pool], settings.test_fraction, settings.seed)]] = "test"
     train = np.flatnonzero(splits == "train")
     untrained = sorted(set(class_names) - {class_names[label] for label in labels[train]})
     if untrained:
@@ -160,7 +174,15 @@ def _choose(
         drawn = train[draw(labels[train], settings.limit_per_class, settings.seed)]
         splits[np.setdiff1d(train, drawn)] = ""
     chosen = np.flatnonzero(splits != "")
-    return chosen, splits[chosen]
+    return chosen, splits[chosen], groups[chosen]
+
+
+def _warn_of_crossing(keys: list[str], splits: npt.NDArray[np.str_]) -> None:
+    """A split that came with the data is kept, even where a group of `settings.group_regex` lies on both of its sides."""
+    sides = [{key for key, split in zip(keys, splits, strict=True) if split == side} for side in ("train", "test")]
+    both = sorted(sides[0] & sides[1])
+    if both:
+        warn(f"split-leak: {len(both)} groups of data.group_regex lie in both train/ and test/, such as {both[0]}")
 
 
 def _write(
@@ -169,6 +191,7 @@ def _write(
     scanned: Scan,
     chosen: npt.NDArray[np.int64],
     splits: npt.NDArray[np.str_],
+    groups: npt.NDArray[np.int64],
     info: dict[str, Any],
 ) -> None:
     """images.npy, index.csv, and set.json last: its presence says that the others are whole."""
@@ -184,16 +207,19 @@ def _write(
     (folder / "set.json").unlink(missing_ok=True)
     with written_whole(folder / "images.npy") as temporary, temporary.open("wb") as file:
         np.save(file, images)
-    write_text(folder / "index.csv", _format_index(records, splits, source.class_names))
+    write_text(folder / "index.csv", _format_index(records, splits, groups, source.class_names))
     names = {"class_names": list(source.class_names), "channels": channels, "source": source.path.name}
     write_json(folder / "set.json", {"schema": SCHEMA, **names, **info})
 
 
-def _format_index(records: list[FileRecord], splits: npt.NDArray[np.str_], class_names: tuple[str, ...]) -> str:
+def _format_index(
+    records: list[FileRecord], splits: npt.NDArray[np.str_], groups: npt.NDArray[np.int64], class_names: tuple[str, ...]
+) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for record, split in zip(records, splits, strict=True):
+    for record, split, group in zip(records, splits, groups, strict=True):
         label = class_names.index(record.class_name)
-        writer.writerow((record.name, record.class_name, label, split, record.sha256, record.width, record.height))
+        place = (record.name, record.class_name, label, split, group)
+        writer.writerow((*place, record.sha256, record.width, record.height))
     return text.getvalue()

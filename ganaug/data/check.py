@@ -101,7 +101,7 @@ def inspect_scan(source: Source, scanned: Scan) -> CheckReport:
         sizes=_count(f"{record.width}x{record.height}" for record in readable),
         modes=_count(record.mode for record in readable),
         problems=tuple(sorted(problems, key=lambda problem: KINDS.index(problem.kind))),
-        usable=len(readable) >= 2,
+        usable=len(readable) >= 2 and not _find_untrained(source, readable),
     )
 
 
@@ -170,6 +170,11 @@ def _find_small_classes(source: Source, readable: Iterable[FileRecord]) -> Itera
             yield Problem(
                 "small-class", f"class {name} has {count} training images: expect copies rather than new images"
             )
+
+
+def _find_untrained(source: Source, readable: Iterable[FileRecord]) -> set[str]:
+    """Classes without a readable image to train on."""
+    return set(source.class_names) - {r.class_name for r in readable if r.split in ("train", None)}
 
 
 def _find_copies(records: tuple[FileRecord, ...], copies: Copies) -> Iterator[Problem]:

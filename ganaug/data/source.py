@@ -137,6 +137,14 @@ def open_source(path: str | Path) -> Source:
     )
 
 
+def refuse_inside(data: str | Path, out: str | Path) -> None:
+    """Raises `GanaugError` where `out` lies in the folder `data`: what is written there would be read as a class."""
+    if Path(data).is_dir() and Path(out).resolve().is_relative_to(Path(data).resolve()):
+        raise GanaugError(
+            f"{out} lies inside the data {data}, where it would be taken for a class. Give another --out."
+        )
+
+
 def natural_key(text: str) -> tuple[list[str | int], str]:
     """A sort key that puts 'class2' before 'class10'."""
     parts = re.split(r"(\d+)", text.casefold())

@@ -12,19 +12,19 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 SPATIAL = ("translation", "scale", "rotation")
-OPERATIONS = ("color", *SPATIAL, "cutout")
 
 
 def augment(images: Tensor, operations: Collection[str], strength: float, rng: Generator) -> Tensor:
     """Applies the named operations, each to an image with probability `strength`."""
-    if strength <= 0 or not operations:
+    if strength <= 0:
         return images
-    if "color" in operations:
-        images = color(images, strength, rng)
-    if any(name in operations for name in SPATIAL):
-        images = affine(images, operations, strength, rng)
-    if "cutout" in operations:
-        images = cutout(images, strength, rng)
+    with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
+        if "color" in operations:
+            images = color(images, strength, rng)
+        if any(name in operations for name in SPATIAL):
+            images = affine(images, operations, strength, rng)
+        if "cutout" in operations:
+            images = cutout(images, strength, rng)
     return images
 
 

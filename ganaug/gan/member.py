@@ -1,6 +1,7 @@
 """One GAN of a run: made, trained for its steps, saved so that it goes on exactly where it was, and loaded again."""
 
 import copy
+import math
 import pickle
 import time
 from pathlib import Path
@@ -48,7 +49,12 @@ def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> 
 def load_member(folder: RunFolder, name: str) -> tuple[Generator, Discriminator]:
     """The averaged generator and the discriminator of a trained member, in evaluation mode on the CPU."""
     path = folder.member(name)
-    generator, discriminator = build_networks(read_json(path / "member.json")["shape"])
+    try:
+        generator, discriminator = build_networks(read_json(path / "member.json")["shape"])
+    except KeyError as error:
+        raise GanaugError(
+            f"{path / 'member.json'} is damaged: it lacks {error}. Fit again, with another --out."
+        ) from None
     load_weights(path / "generator.safetensors", generator)
     load_weights(path / "discriminator.safetensors", discriminator)
     return generator.eval(), discriminator.eval()
@@ -103,11 +109,12 @@ def run_steps(
     metrics = Metrics(path / "metrics.csv", state.step)
     budget = settings.budget * member.share
     checkpoint_at, sample_at = state.seconds + settings.checkpoint_interval, state.seconds + settings.sample_interval
-    with track(f"fit {member.name}", 100, percent_done(state, budget)) as advance:
+    with track(f"fit {member.name}", 100, percent_done(state, budget), " %") as advance:
         while state.steps is None or state.step < state.steps:
             begun = time.monotonic()
             if state.steps is None and state.step > 0 and state.seconds >= PLAN_SHARE * budget:
-                state.steps = max(state.step + 1, round(state.step * budget / state.seconds))
+                unconditioned = math.ceil((state.step - 1) / settings.transition[0])  # the steps so far were to be
+                state.steps = max(state.step + 1, unconditioned, round(state.step * budget / state.seconds))
                 say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
             progress = state.step / state.steps if state.steps else 0.0
             conditioning = 1.0 if member.parent else conditioning_at(progress, settings.transition)
@@ -116,6 +123,10 @@ def run_steps(
             if state.step % settings.log_interval and state.step != state.steps:
                 continue
             row = metrics.close_row(state)
+            if not all(map(math.isfinite, row.values())):
+                raise GanaugError(
+                    f"the training diverged before step {state.step}: a loss is no finite number. Lower fit.learning_rate."
+                )
             advance(percent_done(state, budget), describe(row["separation"], state.balance.strength))
             if state.seconds >= sample_at or state.step == state.steps:
                 sample_at = state.seconds + settings.sample_interval
@@ -184,7 +195,7 @@ def build_state(shape: dict[str, int], settings: FitSettings, member: Member, de
 
     return TrainingState(
         generator=generator,
-        average=copy.deepcopy(generator).requires_grad_(False),
+        average=copy.deepcopy(generator).requires_grad_(False).eval(),
         discriminator=discriminator,
         generator_optimizer=adam(generator),
         discriminator_optimizer=adam(discriminator),
@@ -223,7 +234,7 @@ def load_state(path: Path, state: TrainingState) -> None:
         state.generator_optimizer.load_state_dict(saved["optimizers"][0])
         state.discriminator_optimizer.load_state_dict(saved["optimizers"][1])
     except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or "it ends too early.").splitlines()[0]
         raise GanaugError(
             f"the checkpoint {path} cannot be loaded: {reason} Delete it to train this part anew."
         ) from None
@@ -240,14 +251,12 @@ def networks_of(state: TrainingState) -> tuple[torch.nn.Module, ...]:
 @torch.no_grad()
 def save_samples(path: Path, state: TrainingState, data: TrainingData) -> None:
     """A sheet of the averaged generator's images: a row for each class, the same noise at every step."""
-    labels = torch.tensor(data.labels)
-    noise = torch.randn(
-        len(labels), SAMPLE_COLUMNS, state.average.latent_size, generator=torch.Generator().manual_seed(0)
-    )
+    rng = torch.Generator().manual_seed(0)
     device = data.images.device
-    state.average.eval()
-    images = state.average(noise.flatten(0, 1).to(device), labels.repeat_interleave(SAMPLE_COLUMNS).to(device))
-    state.average.train()
-    sheet = image_grid(to_uint8(images).view(-1, SAMPLE_COLUMNS, *images.shape[1:]).cpu().numpy())
+    rows = []
+    for label in data.labels:
+        noise = torch.randn(SAMPLE_COLUMNS, state.average.latent_size, generator=rng).to(device)
+        rows.append(to_uint8(state.average(noise, torch.full((SAMPLE_COLUMNS,), label, device=device))).cpu().numpy())
+    sheet = image_grid(np.stack(rows))
     with written_whole(path) as temporary:
         temporary.write_bytes(encode_png(sheet))

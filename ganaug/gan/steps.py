@@ -54,19 +54,21 @@ def draw_labels(data: TrainingData, batch_size: int, rng: torch.Generator) -> Te
 
 def draw_real(data: TrainingData, classes: Tensor, rng: torch.Generator) -> Tensor:
     """Float images (N, C, H, W) in [-1, 1] of the classes asked for, mirrored at random where the data allow it."""
-    picks = torch.rand(len(classes), generator=rng)
-    rows = torch.stack(
-        [
-            data.class_rows[c][int(u * len(data.class_rows[c]))]
-            for c, u in zip(classes.tolist(), picks.tolist(), strict=True)
-        ]
-    )
+    groups = [draw_group(data.class_rows[c], rng) for c in classes[::SPREAD_GROUP].tolist()]
+    rows = torch.cat(groups)
     images = to_float(data.images[rows.to(data.images.device)])
     for axis, names in ((3, ("horizontal", "both")), (2, ("vertical", "both"))):
         if data.mirror in names:
             flipped = torch.rand(len(images), 1, 1, 1, generator=rng).to(images.device) < 0.5
             images = torch.where(flipped, images.flip(axis), images)
     return images
+
+
+def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
+    """SPREAD_GROUP of a class's rows, different ones where it has enough: the discriminator sees how much they differ."""
+    rounds = -(-SPREAD_GROUP // len(rows))
+    order = torch.cat([torch.randperm(len(rows), generator=rng) for _ in range(rounds)])
+    return rows[order[:SPREAD_GROUP]]
 
 
 def train_step(
@@ -80,10 +82,11 @@ def train_step(
     labels = network_labels[classes].to(device)
     noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(device)
     real = draw_real(data, classes, state.rng)
-    with autocast:
+    with autocast:  # one context for each update: it keeps the weights that it has cast
         logged = discriminator_step(state, real, noise, labels, conditioning, settings)
-        labels = network_labels[draw_labels(data, settings.batch_size, state.rng)].to(device)
-        noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(device)
+    labels = network_labels[draw_labels(data, settings.batch_size, state.rng)].to(device)
+    noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(device)
+    with autocast:
         logged |= generator_step(state, noise, labels, conditioning, settings)
     adapt(state.balance, logged["separation"], settings.augment_target, settings.augment_limits)
     state.step += 1

@@ -51,5 +51,5 @@ def member_steps(member: Member, total_steps: int) -> int:
 
 
 def generating_member(members: tuple[Member, ...], class_index: int) -> Member:
-    """The member that makes images of a class: the one most specialised to it."""
-    return min((m for m in members if class_index in m.classes), key=lambda m: len(m.classes))
+    """The member that makes images of a class: the one most specialised to it, of equals the one trained last."""
+    return min((m for m in reversed(members) if class_index in m.classes), key=lambda m: len(m.classes))

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from ..data.cache import ImageSet, prepare
+from ..data.cache import ImageSet, load, prepare, verify_source
 from ..data.check import CheckReport, format_report
+from ..data.source import refuse_inside
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import format_duration, say
@@ -19,7 +20,7 @@ from .member import build_state, network_shape, train_member, trained_steps
 from .steps import TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
 
-NUM_TIMED_STEPS = 12  # of a dry run, after as many to warm up
+NUM_TIMED_STEPS = 6  # after as many to warm up
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,22 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
     Raises `GanaugError` for data that cannot be used, wrong settings, or a folder that holds something else.
     """
     folder = RunFolder(Path(out))
-    resolved = _open_folder(folder, recipe, resume)
+    resolved = _open_folder(folder, data, recipe, resume)
     if folder.info.is_file() and read_json(folder.info)["complete"]:
         say(f"{out}: the training is complete already")
         return folder.root
     device = resolve_device(resolved.fit.device)
-    images, report = prepare(data, resolved.data, folder.data, device.type)
-    write_json(folder.check, report.to_json())
+    if folder.info.is_file():
+        images = load(folder.data)  # as it was split when the run began
+    else:
+        images, report = prepare(data, resolved.data, folder.data, device.type)
+        write_json(folder.check, report.to_json())
+        resolved = _settle_threads(resolved, images, device)
+        write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(data, images, resolved, members, complete=False))
     total_steps = train_members(folder, members, images, resolved, device)
-    final = resolved.model_copy(update={"fit": resolved.fit.model_copy(update={"steps": total_steps})})
-    write_text(folder.recipe, dump_recipe(final))
+    write_text(folder.recipe, dump_recipe(_settle(resolved, images.image_size, device, total_steps)))
     write_json(folder.info, _describe_run(data, images, resolved, members, complete=True))
     return folder.root
 
@@ -71,7 +76,7 @@ def train_members(
     With a budget, the first member's pace settles the steps of all.
     """
     settings = recipe.fit
-    torch.set_num_threads(settings.threads or num_cores())
+    torch.set_num_threads(settings.threads or 1)
     dtype = resolve_precision(settings.precision, device)
     total_steps = settings.steps
     for member in members:
@@ -109,23 +114,34 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
         member = STRATEGIES[settings.strategy](len(images.class_names))[0]
         training = training_data(images, member, resolved, device)
         counts, image_size, channels = images.counts("train"), images.image_size, images.channels
-    pace = time_step(training, member, settings, device)
+    pace = min(pace_by_threads(training, member, settings, device).values())
     steps = settings.steps or max(1, round(settings.budget / pace))
+    resolved = _settle(resolved, image_size, device, steps)
     return Estimate(resolved, report, counts, image_size, channels, pace, steps, steps * pace)
 
 
-def time_step(data: TrainingData, member: Member, settings: FitSettings, device: torch.device) -> float:
-    """Seconds of a training step, measured."""
-    torch.set_num_threads(settings.threads or num_cores())
+def pace_by_threads(
+    data: TrainingData, member: Member, settings: FitSettings, device: torch.device
+) -> dict[int, float]:
+    """Seconds of a training step, measured, by the number of CPU threads: as set, or one, half the cores and all.
+
+    Threads wait for one another at every layer, so that on a machine with other work one may be faster than two.
+    """
+    cores = num_cores() if device.type == "cpu" else 1
+    candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
     dtype = resolve_precision(settings.precision, device)
-    state = build_state(network_shape(data, member, settings), settings, member, device)
-    for _ in range(2):
-        begun = time.monotonic()
-        for _ in range(NUM_TIMED_STEPS):
-            train_step(state, data, settings, 1.0, dtype)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-    return (time.monotonic() - begun) / NUM_TIMED_STEPS
+    paces = {}
+    for threads in candidates:
+        torch.set_num_threads(threads)
+        state = build_state(network_shape(data, member, settings), settings, member, device)
+        for _ in range(2):  # the first round warms up
+            begun = time.monotonic()
+            for _ in range(NUM_TIMED_STEPS):
+                train_step(state, data, settings, 1.0, dtype)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            paces[threads] = (time.monotonic() - begun) / NUM_TIMED_STEPS
+    return paces
 
 
 def format_estimate(estimate: Estimate) -> str:
@@ -145,12 +161,13 @@ def format_estimate(estimate: Estimate) -> str:
     )
 
 
-def _open_folder(folder: RunFolder, recipe: RecipeLike, resume: bool) -> Recipe:
-    """The settings to train with. A new run's are written down at once; a resumed run keeps its own."""
+def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume: bool) -> Recipe:
+    """The settings to train with; a resumed run keeps its own. Raises `GanaugError` unless `folder` is free for this run."""
     if folder.info.is_file():
-        stored = load_recipe(folder.recipe)
         if not resume:
             raise GanaugError(f"{folder.root} already holds a run. Go on with it: --resume; or give another --out.")
+        verify_source(data, folder.data)
+        stored = load_recipe(folder.recipe)
         wanted = load_recipe(recipe, base=stored)
         if wanted.model_dump(exclude=_FREE) != stored.model_dump(exclude=_FREE):
             raise GanaugError(
@@ -158,14 +175,36 @@ def _open_folder(folder: RunFolder, recipe: RecipeLike, resume: bool) -> Recipe:
                 "Leave them as they were, or give another --out."
             )
         return wanted
-    interrupted_early = folder.recipe.is_file()  # while it read the data: there is nothing to lose
-    if folder.root.exists() and not interrupted_early and (not folder.root.is_dir() or any(folder.root.iterdir())):
+    refuse_inside(data, folder.root)
+    if folder.root.exists() and not (folder.root.is_dir() and {p.name for p in folder.root.rglob("*")} <= _EARLY_FILES):
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
-    resolved = load_recipe(recipe)
-    write_text(folder.recipe, dump_recipe(resolved))
-    return resolved
+    return load_recipe(recipe)
 
 
+def _settle_threads(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
+    """The recipe with the fastest number of threads, which a resumed or repeated run then keeps."""
+    if recipe.fit.threads is not None or device.type != "cpu":
+        return recipe
+    member = STRATEGIES[recipe.fit.strategy](len(images.class_names))[0]
+    paces = pace_by_threads(training_data(images, member, recipe, device), member, recipe.fit, device)
+    threads = min(paces, key=lambda count: paces[count])
+    say(f"{threads} of {num_cores()} cores: {1000 * paces[threads]:.0f} ms a step")
+    return recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"threads": threads})})
+
+
+def _settle(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:
+    """The recipe with what was decided on the way, so that it gives the same run on another machine."""
+    precision = "bf16" if resolve_precision(recipe.fit.precision, device) == torch.bfloat16 else "fp32"
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"image_size": image_size}),
+            "fit": recipe.fit.model_copy(update={"steps": steps, "precision": precision}),
+        }
+    )
+
+
+_EARLY_FILES = {"data", "images.npy", "index.csv", "set.json", "check.json", "recipe.yaml"}  # of a run that was
+# interrupted while it read its data: nothing in it is lost when it begins anew
 _FREE: Any = {
     "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval"},
     "synthesize": True,
@@ -194,9 +233,9 @@ def _describe_run(
         "schema": SCHEMA,
         "complete": complete,
         "source": str(data),
+        "image_size": images.image_size,
         "class_names": list(images.class_names),
         "counts": {split: images.counts(split) for split in ("train", "valid", "test")},
-        "image_size": images.image_size,
         "channels": images.channels,
         "strategy": recipe.fit.strategy,
         "members": [member.name for member in members],

@@ -24,11 +24,11 @@ NOT_PLOTTED = {"member", "step", "seconds", "index", "epoch"}
 # title -> columns of the GAN's metrics that share a panel, with the word for each; further columns get a panel each
 GAN_PANELS = {
     "Losses": {"loss_d": "discriminator", "loss_g": "generator"},
-    "Separation, E[sign D]": {"real_separated": "real", "fake_separated": "generated"},
+    "Balance: P(D(real) > D(generated))": {"separation": ""},
     "Augmentation strength": {"augment": ""},
-    "R1 penalty": {"r1": ""},
-    "Diversity": {"diversity": ""},
-    "Class loss": {"class_loss": ""},
+    "Sameness: mode-seeking loss": {"mode_seeking": ""},
+    "Class loss of D on real images": {"class_loss": ""},
+    "Class accuracy of D on real images": {"class_accuracy": ""},
 }
 
 

@@ -10,7 +10,7 @@ import jinja2
 from ..errors import GanaugError
 from ..progress import format_duration, say
 from ..runs import write_text
-from ..settings import ReportSettings
+from ..settings import RecipeLike, ReportSettings, load_recipe
 from . import words
 from .files import Result, Study, read_study
 from .sprites import Sprite, make_sprites
@@ -21,17 +21,18 @@ VERDICT_WORDS = {"helps": "Helps", "hurts": "Hurts", "inconclusive": "Inconclusi
 SUFFIXES = (".html", ".htm")
 
 
-def report(study: str | Path, out: str | Path | None = None, settings: ReportSettings = ReportSettings()) -> Path:  # noqa: B008
+def report(study: str | Path, out: str | Path | None = None, *, recipe: RecipeLike = None) -> Path:
     """Writes the page of a study and, beside it, a Markdown version; returns the path of the page.
 
     `study` is a folder that `compare` wrote. `out` is the HTML file to write, or a folder for report.html (by default the
-    study's own). Raises `GanaugError` if the folder holds no sound study.json or the page cannot be written; other files
-    may be missing, which the page then says.
+    study's own). `recipe`: settings that differ from the defaults, e.g. {"report": {"images_per_class": 12}}.
+    Raises `GanaugError` if the folder holds no sound study.json or the page cannot be written; other files may be
+    missing, which the page then says.
     """
     folder = Path(study)
     page = _page_path(folder, out)
     found = read_study(folder)
-    context = describe_study(found) | draw_study(found, settings)
+    context = describe_study(found) | draw_study(found, load_recipe(recipe).report)
     try:
         write_text(page, render("report.html.j2", context))
         write_text(page.with_suffix(".md"), render("report.md.j2", context))
@@ -164,5 +165,5 @@ def _environment() -> jinja2.Environment:
         "md": words.escape_markdown,
         "fence": words.fence,
     }
-    environment.globals |= {"interval": words.interval, "counted": words.counted, "split_arm": words.split_arm}
+    environment.globals |= {"interval": words.interval, "counted": words.counted}
     return environment

@@ -18,12 +18,15 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..classify.backbones import build_classifier
 from ..classify.training import train_classifier
+from ..errors import GanaugError
 from ..settings import CompareSettings
 from .arms import ARMS, BASELINE
 from .pieces import Material, Piece, train_pieces
 from .statistics import confusion_matrices, score
 
 TOLERANCE = 0.005  # candidates within half a point of the best count as equal, and the longest of them is taken
+LOSS_TOLERANCE = 0.05  # relative: from one candidate to the next, which is twice as long
+DIVISORS = (8, 4, 2, 1)  # of the longest candidate
 PROBE_UPDATES = 30
 SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
 
@@ -37,8 +40,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """`converged` is False where the longest candidate was still better than the next by more than TOLERANCE; None where
-    the updates were set by hand."""
+    """`converged` is False where the longest candidate was chosen and still better than the next, by more than TOLERANCE in
+    accuracy or LOSS_TOLERANCE in log loss, or where nothing was learned; None where the updates were set by hand."""
 
     chosen: int
     converged: bool | None
@@ -54,7 +57,7 @@ def candidate_updates(longest: int) -> list[int]:
     >>> candidate_updates(2400)
     [300, 600, 1200, 2400]
     """
-    return sorted({max(1, longest // divisor) for divisor in (8, 4, 2, 1)})
+    return sorted({max(1, longest // divisor) for divisor in DIVISORS})
 
 
 def affordable_updates(material: Material, settings: CompareSettings, device: torch.device, jobs: int) -> int:
@@ -72,7 +75,7 @@ def affordable_updates(material: Material, settings: CompareSettings, device: to
     torch.set_num_threads(threads)
     mixed = 1 + settings.synthetic_ratio * (1 - settings.real_only_share)
     for_arms = settings.seeds * sum(mixed if arm.synthetic else 1 for arm in ARMS.values())
-    for_choice = settings.inner_folds * sum(1 / divisor for divisor in (8, 4, 2, 1))
+    for_choice = settings.inner_folds * sum(1 / divisor for divisor in DIVISORS)
     return max(8, min(settings.max_updates, int(settings.budget * jobs / (seconds * (for_arms + for_choice)))))
 
 
@@ -103,15 +106,31 @@ def choose_updates(
         scored.append(_score(updates, truth, probabilities))
     best = max(candidate.balanced_accuracy for candidate in scored)
     chosen = max(candidate.updates for candidate in scored if candidate.balanced_accuracy >= best - TOLERANCE)
-    last_gain = scored[-1].balanced_accuracy - scored[-2].balanced_accuracy if len(scored) > 1 else 0.0
-    return Choice(chosen, chosen < candidates[-1] or last_gain <= TOLERANCE, tuple(scored))
+    return Choice(chosen, has_converged(scored, chosen, material.num_classes), tuple(scored))
+
+
+def has_converged(scored: Sequence[Candidate], chosen: int, num_classes: int) -> bool:
+    """Whether a longer training than `chosen` would gain nothing that counts; `scored` in increasing order of updates."""
+    if max(candidate.balanced_accuracy for candidate in scored) <= 1 / num_classes or len(scored) < 2:
+        return False
+    if chosen < scored[-1].updates:
+        return True
+    before, last = scored[-2], scored[-1]
+    gained = last.balanced_accuracy - before.balanced_accuracy > TOLERANCE
+    return not gained and last.log_loss > (1 - LOSS_TOLERANCE) * before.log_loss
 
 
 def inner_folds(
     labels: npt.NDArray[np.int64], groups: Sequence[str], num_folds: int
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """(rows to train on, rows to judge on) of each fold, stratified by class, groups kept together."""
-    num_folds = max(2, min(num_folds, len(set(groups))))
+    groups_of_class = [len({g for g, label in zip(groups, labels, strict=True) if label == k}) for k in set(labels)]
+    num_folds = min(num_folds, max(groups_of_class))
+    if num_folds < 2:
+        raise GanaugError(
+            "too few images to choose the number of updates: a class with two images, in two groups, is needed. "
+            "Set it: --updates 500."
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # it is then missing from some folds
         splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)

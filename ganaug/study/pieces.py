@@ -1,5 +1,6 @@
 """The many small trainings of a study, one single-threaded process for each core; finished pieces are kept on disk."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from joblib import Parallel, delayed
 
 from ..classify.backbones import build_classifier
 from ..classify.training import CurvePoint, Labeled, predict, train_classifier
+from ..errors import GanaugError
 from ..gan.networks import Backbone
 from ..progress import track
 from ..runs import written_whole
@@ -77,7 +79,7 @@ def train_pieces(
     missing = [piece for piece in pieces if not _path(folder, piece).is_file()]
     with track(label, len(pieces), len(pieces) - len(missing)) as advance:
         work = (delayed(_train_named)(piece, material, settings, device) for piece in missing)
-        finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(work) if missing else ()
+        finished = Parallel(n_jobs=min(jobs, len(missing)), return_as="generator_unordered")(work) if missing else ()
         for done, (piece, outcome) in enumerate(finished, start=len(pieces) - len(missing) + 1):
             with written_whole(_path(folder, piece)) as temporary, temporary.open("wb") as file:
                 np.savez(file, probabilities=outcome.probabilities, curve=outcome.curve)
@@ -96,8 +98,11 @@ def _path(folder: Path, piece: Piece) -> Path:
 
 
 def _read(path: Path) -> Outcome:
-    with np.load(path, allow_pickle=False) as stored:
-        return Outcome(stored["probabilities"], stored["curve"])
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return Outcome(stored["probabilities"], stored["curve"])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise GanaugError(f"{path} cannot be read: {error}. Delete it and repeat the command.") from None
 
 
 def _curve_array(curve: Sequence[CurvePoint]) -> npt.NDArray[np.float64]:

@@ -50,9 +50,9 @@ def score(confusion: Floats) -> dict[str, Floats]:
 
 
 def recalls(confusion: Floats) -> Floats:
-    """(..., K, K) -> (..., K): share of each class's images that were recognised; 0 for a class without any."""
+    """(..., K, K) -> (..., K): share of each class's images that were recognised; NaN for a class without any."""
     hits, actual = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
-    recall: Floats = np.divide(hits, actual, out=np.zeros_like(hits), where=actual > 0)
+    recall: Floats = np.divide(hits, actual, out=np.full_like(hits, np.nan), where=actual > 0)
     return recall
 
 

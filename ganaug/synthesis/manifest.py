@@ -22,15 +22,16 @@ class Row:
     seed: int | None = None  # of this image's noise
     checkpoint: str | None = None  # first 16 hex digits of the SHA-256 of the generator's file
     truncation: float | None = None
-    realism: float | None = None  # the discriminator's logit for "a real image of this class"
+    realism: float | None = None  # sum of the discriminator's two logits: a real image, a real image of this class
     class_probability: float | None = None  # of its class, by the discriminator's classifier of the real images
     original: str | None = None  # of a real image: its file in the data
 
 
 def write_manifest(folder: Path, rows: Sequence[Row]) -> None:
     table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(Row)])
+    table["seed"] = pd.array([row.seed for row in rows], dtype="Int64")  # beside a None, floats would round them
     with written_whole(folder / NAME) as temporary:
-        table.astype({"seed": "Int64"}).rename(columns={"class_name": "class"}).to_csv(temporary, index=False)
+        table.rename(columns={"class_name": "class"}).to_csv(temporary, index=False)
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
@@ -41,10 +42,9 @@ def read_manifest(folder: Path) -> pd.DataFrame:
             f"{folder} has no {NAME}: it is no complete synthetic folder. Make one: ganaug synthesize RUN --out {folder}"
         )
     text: dict[Hashable, str] = dict.fromkeys(("file", "class", "source", "checkpoint", "original"), "str")
+    empty = {key: [""] for key in ("seed", "truncation", "realism", "class_probability")}
     try:
-        table = pd.read_csv(
-            path, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values={"seed": "", "realism": ""}
-        )
+        table = pd.read_csv(path, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values=empty)
     except (OSError, ValueError) as error:
         raise GanaugError(f"{path} cannot be read: {error}") from None
     missing = {"file", "class", "source"} - set(table.columns)

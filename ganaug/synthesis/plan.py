@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from ..errors import GanaugError
 from ..settings import SynthesizeSettings
 
+COUNT_REQUESTS = ("per_class", "target_per_class", "balance")  # settings of which at most one is given
+
 
 def plan_counts(settings: SynthesizeSettings, real_counts: Mapping[str, int]) -> dict[str, int]:
     """Synthetic images to make of each class, in the order of `real_counts` (training images of each class).
@@ -14,12 +16,7 @@ def plan_counts(settings: SynthesizeSettings, real_counts: Mapping[str, int]) ->
     (https://imbalanced-learn.org/stable/references/over_sampling.html): each class named is brought up to the largest one.
     Raises `GanaugError` for contradicting requests and unknown classes.
     """
-    requests = {
-        "per_class": settings.per_class,
-        "target_per_class": settings.target_per_class,
-        "balance": settings.balance,
-    }
-    given = [name for name, value in requests.items() if value is not None]
+    given = [name for name in COUNT_REQUESTS if getattr(settings, name) is not None]
     if len(given) > 1:
         raise GanaugError(
             f"expected one of per_class, target_per_class and balance; got {' and '.join(given)}. Leave one out."

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +14,13 @@ from ..data.source import open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..gan.member import load_member
+from ..gan.networks import Discriminator
 from ..gan.strategies import STRATEGIES, Member, generating_member
 from ..progress import say, track
-from ..runs import RunFolder, open_run
-from ..settings import RecipeLike, SynthesizeSettings, load_recipe
+from ..runs import RunFolder, open_run, write_text
+from ..settings import Recipe, RecipeLike, SynthesizeSettings, dump_recipe, load_recipe
 from .manifest import Row, write_manifest
-from .plan import plan_counts
+from .plan import COUNT_REQUESTS, plan_counts
 from .sample import CHUNK, image_seed, sample
 
 
@@ -40,35 +42,44 @@ def synthesize(
     Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts.
     """
     folder, info = open_run(run)
-    settings = load_recipe(recipe, base=load_recipe(folder.recipe)).synthesize
-    target = Path(out)
+    resolved = settle_request(recipe, load_recipe(folder.recipe))
+    settings = resolved.synthesize
+    target = Path(out).resolve()
     refuse_filled(target)
     counts = plan_counts(settings, info["counts"]["train"])
     say("synthesize: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     class_names = tuple(info["class_names"])
     members = STRATEGIES[info["strategy"]](len(class_names))
     torch.set_num_threads(num_cores())
+    judge = load_judge(folder, members, resolve_device(device))
     rows: list[Row] = []
-    with track("synthesize", sum(counts.values())) as advance:
+    with filled_whole(target) as partial, track("synthesize", sum(counts.values())) as advance:
+        real = [] if with_real is None else copy_real(folder, with_real, partial)
         for member in members:
             made = {
                 k: counts[name]
                 for k, name in enumerate(class_names)
-                if generating_member(members, k) == member and name in counts
+                if generating_member(members, k) == member and counts.get(name)
             }
-            for row in write_images(folder, member, class_names, made, partial, settings, resolve_device(device)):
-                rows.append(row)
-                advance(len(rows))
-    if with_real is not None:
-        rows += copy_real(folder, with_real, partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_manifest(partial, rows)
-    if target.exists():
-        target.rmdir()  # empty, see above
-    partial.rename(target)
+            if made:
+                for row in write_images(
+                    folder, member, judge, class_names, made, partial, settings, resolve_device(device)
+                ):
+                    rows.append(row)
+                    advance(len(rows))
+        write_text(partial / "recipe.yaml", dump_recipe(resolved))
+        write_manifest(partial, rows + real)
     return counts
+
+
+def settle_request(recipe: RecipeLike, of_run: Recipe) -> Recipe:
+    """The run's recipe with what `recipe` says of this stage. A request for counts replaces another one of the run's."""
+    asked = load_recipe(recipe).synthesize
+    base = of_run.synthesize
+    if any(getattr(asked, name) is not None for name in COUNT_REQUESTS):
+        base = base.model_copy(update=dict.fromkeys(COUNT_REQUESTS))
+    merged = load_recipe(recipe, base=of_run.model_copy(update={"synthesize": base}))
+    return of_run.model_copy(update={"synthesize": merged.synthesize})
 
 
 def refuse_filled(target: Path) -> None:
@@ -77,9 +88,31 @@ def refuse_filled(target: Path) -> None:
         raise GanaugError(f"{target} is not an empty folder, and nothing in it is overwritten. Give a new --out.")
 
 
+@contextmanager
+def filled_whole(target: Path) -> Iterator[Path]:
+    """Yields a new folder beside `target`, new or empty, whose place it takes only if the block succeeds: whole or not at all."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_judge(folder: RunFolder, members: tuple[Member, ...], device: torch.device) -> Discriminator | None:
+    """The discriminator whose classifier has learned all classes; None for a GAN of each class, which cannot tell any."""
+    widest = max(members, key=lambda member: len(member.classes))
+    return load_member(folder, widest.name)[1].to(device) if len(widest.classes) > 1 else None
+
+
 def write_images(
     folder: RunFolder,
     member: Member,
+    judge: Discriminator | None,
     class_names: tuple[str, ...],
     counts: dict[int, int],
     target: Path,
@@ -97,12 +130,14 @@ def write_images(
         (target / name).mkdir(parents=True, exist_ok=True)
         for begin in range(0, count, CHUNK):
             seeds = [image_seed(settings.seed, index, number) for number in range(begin, min(count, begin + CHUNK))]
-            samples = sample(generator, discriminator, seeds, label, settings.truncation, device)
+            samples = sample(generator, discriminator, judge, seeds, label, settings.truncation, device)
             for i, seed in enumerate(seeds):
                 file = f"{name}/synthetic-{begin + i:06d}.png"
                 (target / file).write_bytes(encode_png(samples.images[i].transpose(1, 2, 0)))
-                scores = round(float(samples.realism[i]), 4), round(float(samples.class_probability[i]), 4)
-                yield Row(file, name, "synthetic", seed, checkpoint, settings.truncation, *scores)
+                realism = round(float(samples.realism[i]), 4)
+                of_class = samples.class_probability
+                probability = None if of_class is None else round(float(of_class[i]), 4)
+                yield Row(file, name, "synthetic", seed, checkpoint, settings.truncation, realism, probability)
 
 
 def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
