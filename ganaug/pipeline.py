@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.cache import verify_source
+from .data.cache import prepare, verify_source
 from .data.images import encode_png
-from .data.source import open_source, refuse_inside
+from .data.source import refuse_inside
+from .devices import resolve_device
 from .errors import GanaugError
 from .gan.training import fit
 from .reporting.page import report
-from .runs import RunFolder, read_json, write_text, written_whole
+from .runs import RunFolder, filled_whole, read_json, write_text
 from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
-from .study.compare import compare
+from .study.compare import compare, refuse_hopeless
 from .synthesis import manifest
+from .synthesis.plan import plan_counts
 from .synthesis.synthesize import synthesize
 
 FIT_SHARE, COMPARE_SHARE = 0.4, 0.52  # of the budget; the rest is for reading, synthesis, report and start-up
@@ -50,7 +52,8 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
     if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
         verify_source(data, run_folder.data)
     else:
-        refuse_one_class(data)
+        if not run_folder.info.is_file():
+            refuse_vain(data, run_folder, resolved)
         fit(data, run_folder.root, recipe=resolved, resume=run_folder.info.is_file())
     synthetic, study = root / "synthetic", root / "study"
     if not (synthetic / manifest.NAME).is_file():
@@ -61,11 +64,12 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
     return Result(run_folder.root, synthetic, study, page, found["verdict"], found["sentence"])
 
 
-def refuse_one_class(data: str | Path) -> None:
-    """Raises `GanaugError`, before any time is spent, where a classifier would have nothing to tell apart."""
-    names = open_source(data).class_names
-    if len(names) < 2:
-        raise GanaugError(f"{data} has one class alone ({names[0]}), and a classifier needs two. Add a class folder.")
+def refuse_vain(data: str | Path, folder: RunFolder, recipe: Recipe) -> None:
+    """Prepares the data and raises `GanaugError`, before any time is spent, where no comparison would be possible."""
+    images, _ = prepare(data, recipe.data, folder.data, resolve_device(recipe.fit.device).type)
+    refuse_hopeless(images, data)
+    if not sum(plan_counts(recipe.synthesize, images.counts("train")).values()):
+        raise GanaugError("by these settings of synthesize no class gets a synthetic image. Set synthesize.per_class.")
 
 
 def demo(out: str | Path, *, budget: str | float = DEMO_BUDGET, recipe: RecipeLike = None) -> Result:
@@ -81,17 +85,18 @@ def write_digits(folder: Path, per_class: int = DEMO_IMAGES_PER_CLASS, seed: int
     """The digits as `folder`/train/<class>/<number>.png and /test/...; the same files at every call. Returns `folder`."""
     from sklearn.datasets import load_digits
 
+    if folder.is_dir():
+        return folder
     scans = load_digits()
     pixels = np.round(scans.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), stored as 0 to 16
     order = np.random.default_rng(seed).permutation(len(pixels))
-    for digit in range(10):
-        mine = order[scans.target[order] == digit]
-        for position, number in enumerate(mine.tolist()):
-            split = "train" if position < per_class else "test"
-            path = folder / split / str(digit) / f"{number:04d}.png"
-            if not path.is_file():
-                with written_whole(path) as temporary:
-                    temporary.write_bytes(encode_png(pixels[number, :, :, None]))
+    with filled_whole(folder) as partial:
+        for digit in range(10):
+            mine = order[scans.target[order] == digit]
+            for position, number in enumerate(mine.tolist()):
+                path = partial / ("train" if position < per_class else "test") / str(digit) / f"{number:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encode_png(pixels[number, :, :, None]))
     return folder
 
 
@@ -133,11 +138,11 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
         update={"fit": fit_settings, "compare": compare_settings, "synthesize": synthesize_settings}
     )
     path = root / "recipe.yaml"
-    if path.is_file():
+    if RunFolder(root / "run").info.is_file():
         if load_recipe(path) != resolved:
             raise GanaugError(f"{root} was begun with other settings, see {path}. Repeat those, or give another --out.")
-    elif root.is_dir() and any(child.name not in ("digits",) for child in root.iterdir()):
+        return resolved
+    if root.is_dir() and not {child.name for child in root.iterdir()} <= {"digits", "recipe.yaml", "run"}:
         raise GanaugError(f"{root} is not empty and was not made by ganaug run. Give a new or empty folder as --out.")
-    else:
-        write_text(path, dump_recipe(resolved))
+    write_text(path, dump_recipe(resolved))
     return resolved

@@ -96,14 +96,16 @@ def settle_recipe(recipe: RecipeLike, of_run: Recipe, draws: bool) -> Recipe:
     return of_run.model_copy(update={"compare": wanted.compare, "synthesize": synthesis})
 
 
-def refuse_hopeless(images: ImageSet, run: str | Path) -> None:
+def refuse_hopeless(images: ImageSet, origin: str | Path) -> None:
     """Raises `GanaugError` where no comparison is possible."""
     if len(images.class_names) < 2:
         raise GanaugError(
-            f"{run} knows one class alone, and a classifier needs two. Fit on data with more class folders."
+            f"{origin} has one class alone, and a classifier needs two. Use data with more class folders."
         )
     if not len(images.indices("test")):
-        raise GanaugError(f"{run} holds no test images, so nothing can be compared. Fit on data with more images.")
+        raise GanaugError(
+            f"{origin} gives no test images, so nothing can be compared. Use data with more images, or with test/."
+        )
 
 
 def load_synthetic(folder: Path, images: ImageSet, recipe: Recipe) -> Labeled:

@@ -64,7 +64,8 @@ def paired_differences(
     Two sources of chance are counted: the seeds of the training, by the variance over the pairs, and the draw of the test
     images, by bootstrap within each class (Efron & Tibshirani, 1993, chapter 6). Their variances add, as in a crossed design
     (the part that both share is then counted twice, so the interval errs on the wide side), and Student's t takes the
-    degrees of freedom of Welch (1947) and Satterthwaite (1946), so that few seeds give wide intervals.
+    degrees of freedom of Welch (1947) and Satterthwaite (1946), so that few seeds give wide intervals. Test images on which
+    the arms always agree do not prove that all images are so: see `least_image_variance`.
     """
     num_images = arm.shape[1]
     observed = _metric_differences(truth, arm, baseline, num_classes, np.ones(num_images))
@@ -77,10 +78,21 @@ def paired_differences(
             weights[rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
         for metric, values in _metric_differences(truth, arm, baseline, num_classes, weights).items():
             resampled[metric].append(float(values.mean()))
+    least = least_image_variance(np.bincount(truth, minlength=num_classes))
     return {
-        metric: _interval(values, np.asarray(resampled[metric]), num_images, level)
+        metric: _interval(values, max(float(np.var(resampled[metric], ddof=1)), least), num_images, level)
         for metric, values in observed.items()
     }
+
+
+def least_image_variance(counts: Labels) -> float:
+    """Lower limit of the variance that the draw of the test images gives a mean over the classes. `counts`: images of each.
+
+    By Laplace's rule of succession the next image of a class is one on which the arms differ with a probability of at
+    least 1 / (n + 2), whatever n images have shown; a bootstrap of few images that agree would say 0.
+    """
+    present = counts[counts > 0]
+    return float((1 / (present * (present + 2))).sum() / len(present) ** 2)
 
 
 def _metric_differences(
@@ -90,13 +102,10 @@ def _metric_differences(
     return {metric: scores[0][metric] - scores[1][metric] for metric in METRICS}
 
 
-def _interval(values: Floats, resampled: Floats, num_images: int, level: float) -> Difference:
+def _interval(values: Floats, of_images: float, num_images: int, level: float) -> Difference:
     num_seeds = len(values)
     of_seeds = float(values.var(ddof=1)) / num_seeds
-    of_images = float(resampled.var(ddof=1))
     mean, variance = float(values.mean()), of_seeds + of_images
-    if variance == 0:
-        return Difference(mean, mean, mean, values.tolist())
     freedom = variance**2 / (of_seeds**2 / (num_seeds - 1) + of_images**2 / max(1, num_images - 1))
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
     return Difference(mean, mean - half, mean + half, values.tolist())

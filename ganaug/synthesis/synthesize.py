@@ -1,9 +1,7 @@
 """The stage `synthesize`: from a run to a folder of new images, one class folder each, with a manifest."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +9,13 @@ import torch
 
 from ..data.images import encode_png
 from ..data.source import open_source
-from ..devices import num_cores, resolve_device
+from ..devices import resolve_device
 from ..errors import GanaugError
 from ..gan.member import load_member
 from ..gan.networks import Discriminator
 from ..gan.strategies import STRATEGIES, Member, generating_member
 from ..progress import say, track
-from ..runs import RunFolder, open_run, write_text
+from ..runs import RunFolder, filled_whole, open_run, write_text
 from ..settings import Recipe, RecipeLike, SynthesizeSettings, dump_recipe, load_recipe
 from .manifest import Row, write_manifest
 from .plan import COUNT_REQUESTS, plan_counts
@@ -50,7 +48,7 @@ def synthesize(
     say("synthesize: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     class_names = tuple(info["class_names"])
     members = STRATEGIES[info["strategy"]](len(class_names))
-    torch.set_num_threads(num_cores())
+    torch.set_num_threads(resolved.fit.threads or 1)
     judge = load_judge(folder, members, resolve_device(device))
     rows: list[Row] = []
     with filled_whole(target) as partial, track("synthesize", sum(counts.values())) as advance:
@@ -86,21 +84,6 @@ def refuse_filled(target: Path) -> None:
     """Raises `GanaugError` unless `target` is new or an empty folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise GanaugError(f"{target} is not an empty folder, and nothing in it is overwritten. Give a new --out.")
-
-
-@contextmanager
-def filled_whole(target: Path) -> Iterator[Path]:
-    """Yields a new folder beside `target`, new or empty, whose place it takes only if the block succeeds: whole or not at all."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_judge(folder: RunFolder, members: tuple[Member, ...], device: torch.device) -> Discriminator | None:

@@ -21,7 +21,6 @@ from PIL import Image
 from records import REPOSITORY, Bar, write_record
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from ganaug.data.cache import load
@@ -90,7 +89,7 @@ def judge_images(out: Path) -> dict[str, float]:
         [np.atleast_3d(np.asarray(Image.open(out / "synthetic" / file))).transpose(2, 0, 1) for file in table["file"]]
     )
     made_labels = np.array([real.class_names.index(name) for name in table["class"]])
-    oracle = make_pipeline(StandardScaler(), PCA(0.95, random_state=0), SVC(C=10)).fit(flat(test), test_labels)
+    oracle = make_pipeline(PCA(0.95, random_state=0), SVC(C=10)).fit(flat(test), test_labels)
     ratios = [
         spread(made[made_labels == k]) / spread(train[train_labels == k])
         for k in range(len(real.class_names))

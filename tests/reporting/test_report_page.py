@@ -16,7 +16,6 @@ from fake_study import example_images, write_study
 
 from ganaug.errors import GanaugError
 from ganaug.reporting import report
-from ganaug.settings import ReportSettings
 
 VOID = {"meta", "link", "img", "br", "circle", "path"}
 
@@ -273,7 +272,7 @@ def test_many_classes_still_give_a_small_page(tmp_path: Path) -> None:
 
 
 def test_number_of_images_follows_the_settings(study: Path) -> None:
-    text = report(study, settings=ReportSettings(images_per_class=3)).read_text(encoding="utf-8")
+    text = report(study, recipe={"report": {"images_per_class": 3}}).read_text(encoding="utf-8")
     assert text.count('alt="3 real images of') == text.count('alt="3 synthetic images of') == 10
 
 

@@ -1,0 +1,44 @@
+"""The README's pictures: the first real training images of each class beside the first synthetic ones, not picked.
+
+python recipes/benchmarks/pictures.py STUDY recipes/pictures/NAME.png [--scale 3] [--columns 8]
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ganaug.data.images import image_grid
+
+GAP = 12  # pixels between real and synthetic images
+
+
+def draw(study: Path, columns: int, scale: int) -> Image.Image:
+    """Rows are classes; on the left real images, on the right synthetic ones."""
+    with np.load(study / "examples.npz", allow_pickle=False) as examples:
+        sheets = [
+            enlarge(image_grid(np.moveaxis(examples[kind][:, :columns], 4, 2), gap=1), scale)
+            for kind in ("real", "synthetic")
+        ]
+    gap = np.full((sheets[0].shape[0], GAP * scale // 2, sheets[0].shape[2]), 255, np.uint8)
+    return Image.fromarray(np.concatenate([sheets[0], gap, sheets[1]], axis=1).squeeze())
+
+
+def enlarge(sheet: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]:
+    return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--scale", type=int, default=3)
+    arguments = parser.parse_args()
+    draw(arguments.study, arguments.columns, arguments.scale).save(arguments.out, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""One contract for every differentiable augmentation, and what each may and may not change."""
+
+import numpy as np
+import pytest
+import torch
+
+from ganaug.gan.diffaug import SPATIAL, augment
+from ganaug.settings import FitSettings
+
+OPERATIONS = FitSettings().augment  # all of them
+ALL = [(name,) for name in OPERATIONS] + [OPERATIONS]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def random_images(n=8, channels=3, side=16):
+    return torch.rand(n, channels, side, side, generator=seeded(9)) * 2 - 1
+
+
+def ramp(n=16, side=32, axis=3):
+    """Images whose brightness grows along one axis alone."""
+    values = torch.linspace(-1, 1, side)
+    row = values.view(1, 1, 1, side) if axis == 3 else values.view(1, 1, side, 1)
+    return row.expand(n, 1, side, side).clone()
+
+
+def test_the_settings_know_the_spatial_operations():
+    assert set(SPATIAL) < set(OPERATIONS)
+
+
+@pytest.mark.parametrize("operations", ALL)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shape_type_and_finite_values(operations, channels):
+    images = random_images(channels=channels)
+    out = augment(images, operations, 1.0, seeded())
+    assert out.shape == images.shape and out.dtype == images.dtype
+    assert torch.isfinite(out).all() and out.abs().max() < 6
+    assert not torch.equal(out, images)
+    if "color" not in operations:  # a resampling or a grey square makes no new extremes
+        assert images.min() <= out.min() and out.max() <= images.max()
+
+
+@pytest.mark.parametrize("operations", ALL)
+def test_strength_0_and_no_operations_change_nothing(operations):
+    images = random_images()
+    assert torch.equal(augment(images, operations, 0.0, seeded()), images)
+    assert torch.equal(augment(images, (), 1.0, seeded()), images)
+
+
+@pytest.mark.parametrize("operations", ALL)
+def test_the_same_random_numbers_give_the_same_result(operations):
+    images = random_images()
+    first = augment(images, operations, 0.5, seeded(3))
+    assert torch.equal(augment(images, operations, 0.5, seeded(3)), first)
+    assert not torch.equal(augment(images, operations, 0.5, seeded(4)), first)
+
+
+@pytest.mark.parametrize("operations", ALL)
+def test_gradients_reach_every_image(operations):
+    images = random_images().requires_grad_(True)
+    augment(images, operations, 1.0, seeded()).square().sum().backward()
+    assert (images.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_strength_is_the_share_of_changed_images(operation):
+    images = random_images(n=600, channels=1, side=16)
+    out = augment(images, (operation,), 0.25, seeded())
+    changed = float(((out - images).abs().amax(dim=(1, 2, 3)) > 1e-4).float().mean())
+    # color has two independent parts in a grey image: 1 - .75^2
+    assert changed == pytest.approx(0.4375 if operation == "color" else 0.25, abs=0.07)
+
+
+def test_color_is_one_affine_map_of_a_grey_image():
+    images = random_images(channels=1)
+    out = augment(images, ("color",), 1.0, seeded())
+    for before, after in zip(images.flatten(1).numpy(), out.flatten(1).numpy(), strict=True):
+        slope, shift = np.polyfit(before, after, 1)
+        np.testing.assert_allclose(slope * before + shift, after, atol=1e-5)
+        assert 0.6 <= slope <= 1.4
+        assert abs(after.mean() - before.mean()) <= 0.25 + 1e-5
+
+
+def test_color_keeps_grey_pixels_grey():
+    grey = random_images(channels=1).expand(-1, 3, -1, -1)
+    out = augment(grey, ("color",), 1.0, seeded())
+    torch.testing.assert_close(out, out.mean(dim=1, keepdim=True).expand_as(out), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("operation", SPATIAL)
+def test_spatial_operations_leave_flat_images_alone(operation):
+    flat = torch.full((8, 3, 16, 16), 0.4)
+    torch.testing.assert_close(augment(flat, (operation,), 1.0, seeded()), flat)
+
+
+@pytest.mark.parametrize("operation", ["translation", "scale"])
+def test_only_rotation_turns(operation):
+    out = augment(ramp(), (operation,), 1.0, seeded())
+    torch.testing.assert_close(out, out[:, :, :1].expand_as(out), atol=1e-5, rtol=0)  # columns stay even
+    turned = augment(ramp(), ("rotation",), 1.0, seeded())
+    assert float((turned - turned[:, :, :1]).abs().max()) > 0.1
+
+
+def test_translation_shifts_by_up_to_an_eighth_and_keeps_the_slope():
+    side = 32
+    images = ramp(n=200, side=side)
+    step = 2 / (side - 1)
+    middle = slice(side // 2 - 4, side // 2 + 4)
+    out = augment(images, ("translation",), 1.0, seeded())
+    slopes = out[:, 0, 0, middle].diff(dim=1)
+    torch.testing.assert_close(slopes, torch.full_like(slopes, step), atol=1e-4, rtol=0)
+    shifts = (out - images)[:, 0, 0, side // 2] / step  # pixels
+    assert shifts.abs().max() <= side / 8 + 1e-3
+    assert shifts.min() < -side / 8 * 0.8 and shifts.max() > side / 8 * 0.8
+
+
+def test_scale_keeps_the_centre_and_changes_the_slope():
+    side = 32
+    out = augment(ramp(n=200, side=side), ("scale",), 1.0, seeded())
+    slopes = out[:, 0, 0, side // 2] - out[:, 0, 0, side // 2 - 1]
+    ratios = slopes / (2 / (side - 1))
+    assert ratios.min() >= 2**-0.25 - 1e-3 and ratios.max() <= 2**0.25 + 1e-3
+    assert ratios.min() < 0.9 and ratios.max() > 1.1
+    centre = out[:, 0, 0, side // 2 - 1 : side // 2 + 1].mean(dim=1)
+    torch.testing.assert_close(centre, torch.zeros(200), atol=1e-5, rtol=0)
+
+
+def test_rotation_turns_by_up_to_12_degrees_about_the_centre():
+    side = 32
+    out = augment(ramp(n=200, side=side), ("rotation",), 1.0, seeded())[:, 0]
+    mid = slice(side // 2 - 4, side // 2 + 4)
+    across = out[:, mid, side // 2 + 3].mean(1) - out[:, mid, side // 2 - 3].mean(1)
+    down = out[:, side // 2 + 3, mid].mean(1) - out[:, side // 2 - 3, mid].mean(1)
+    degrees = torch.rad2deg(torch.atan2(down, across))
+    assert degrees.abs().max() <= 12.1 and degrees.min() < -9 and degrees.max() > 9
+
+
+def test_cutout_greys_a_part_of_at_most_a_quarter_and_touches_nothing_else():
+    images = random_images(n=100) + 3  # no pixel is grey
+    out = augment(images, ("cutout",), 1.0, seeded())
+    cut = out == 0
+    assert torch.equal(out[~cut], images[~cut])
+    assert torch.equal(cut.all(dim=1), cut.any(dim=1))  # all channels alike
+    shares = cut[:, 0].float().mean(dim=(1, 2))
+    assert shares.min() > 0 and shares.max() <= 0.25 + 1e-6

@@ -1,0 +1,52 @@
+"""manifest.csv keeps every value as it was."""
+
+import pytest
+
+from ganaug import GanaugError
+from ganaug.synthesis.manifest import NAME, Row, read_manifest, write_manifest
+
+SEEDS = [2**62 + 1234567891, 2**63 - 1, 3]  # not to be found among the floats
+
+
+def rows(real=False):
+    made = [
+        Row(f"007/{i}.png", "007", "synthetic", seed, "00123456789", 0.7, -1.25, 0.5) for i, seed in enumerate(SEEDS)
+    ]
+    return made + ([Row("NA/real.png", "NA", "real", original="train/NA/ü, 1.png")] if real else [])
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_round_trip(tmp_path, real):
+    write_manifest(tmp_path, rows(real))
+    table = read_manifest(tmp_path)
+    synthetic = table[table["source"] == "synthetic"]
+    assert [int(seed) for seed in synthetic["seed"]] == SEEDS
+    assert synthetic["class"].tolist() == ["007"] * 3 and synthetic["checkpoint"].tolist() == ["00123456789"] * 3
+    assert synthetic[["truncation", "realism", "class_probability"]].to_numpy().tolist() == [[0.7, -1.25, 0.5]] * 3
+    if real:
+        last = table.iloc[-1]
+        assert (last["class"], last["original"]) == ("NA", "train/NA/ü, 1.png")
+        assert last[["seed", "truncation", "realism", "class_probability"]].isna().all()
+
+
+def test_columns(tmp_path):
+    write_manifest(tmp_path, rows())
+    assert (tmp_path / NAME).read_text().splitlines()[0] == (
+        "file,class,source,seed,checkpoint,truncation,realism,class_probability,original"
+    )
+
+
+def test_an_empty_manifest_is_a_whole_one(tmp_path):
+    write_manifest(tmp_path, [])
+    assert len(read_manifest(tmp_path)) == 0
+
+
+def test_missing_and_foreign_manifests_are_refused(tmp_path):
+    with pytest.raises(GanaugError, match="no complete synthetic folder"):
+        read_manifest(tmp_path)
+    (tmp_path / NAME).write_text("image,label\na.png,3\n")
+    with pytest.raises(GanaugError, match="lacks the columns class, file, source"):
+        read_manifest(tmp_path)
+    (tmp_path / NAME).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(GanaugError, match="cannot be read"):
+        read_manifest(tmp_path)

@@ -1,0 +1,49 @@
+"""What is loaded when: a help text must not wait for torch."""
+
+import pytest
+from tiny import python
+
+HEAVY = ("torch", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "albumentations", "PIL", "joblib")
+
+
+def loaded_after(code):
+    found = python(f"{code}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)")
+    assert found.returncode == 0, found.stderr
+    return set(found.stderr.split())
+
+
+def test_the_package_loads_nothing_heavy():
+    assert loaded_after("import ganaug; dir(ganaug); ganaug.GanaugError; ganaug.Recipe()") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["run", "-h"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = f"from ganaug.cli import main\nmain({arguments!r}, standalone_mode=False)"
+    assert loaded_after(code) == set()
+
+
+def test_a_report_is_written_without_torch():
+    assert "torch" not in loaded_after("import ganaug; ganaug.report")
+
+
+def test_every_public_name_exists():
+    code = "import ganaug\nfor name in ganaug.__all__: assert getattr(ganaug, name) is not None"
+    assert python(code).returncode == 0
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert "has no attribute 'fitt'" in python("import ganaug; ganaug.fitt").stderr
+
+
+def test_the_update_check_of_albumentations_is_prevented():
+    code = """
+import os, socket
+os.environ.pop("NO_ALBUMENTATIONS_UPDATE", None)
+def refuse(*arguments, **options):
+    raise SystemExit("network")
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+import ganaug.classify.augmentation
+assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+"""
+    found = python(code)
+    assert found.returncode == 0, found.stderr

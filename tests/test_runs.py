@@ -1,0 +1,167 @@
+"""Files that outlive a process: whole or not at all, of a known schema, restored exactly."""
+
+import json
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from ganaug import GanaugError
+from ganaug.runs import (
+    SCHEMA,
+    describe_versions,
+    load_weights,
+    open_run,
+    read_json,
+    save_weights,
+    write_json,
+    write_text,
+    written_whole,
+)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_the_old_file_stays_when_the_block_raises(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error), written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and names_in(tmp_path) == ["file.txt"]
+
+
+def test_a_new_file_appears_only_at_the_end(tmp_path):
+    path = tmp_path / "deep/below/file.txt"
+    with written_whole(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # on the same disk, so that it can take the place at once
+    assert path.read_text() == "new" and names_in(path.parent) == ["file.txt"]
+
+
+def test_the_old_file_stays_when_the_disk_fails(tmp_path, monkeypatch):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def full(_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_text(path, "new")
+    assert path.read_text() == "old" and names_in(tmp_path) == ["file.txt"]
+
+
+def test_json_round_trip(tmp_path):
+    value = {"schema": SCHEMA, "class_names": ["ü", "日本", 'a "b"\n'], "counts": {"x": 3}, "share": 0.1, "none": None}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    assert "日本" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_numbers_that_json_does_not_know_leave_the_old_file(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1, 2]", b"3"])
+def test_what_is_no_json_object_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(GanaugError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(GanaugError, match=r"none\.json cannot be read"):
+        read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 99, "2", None])
+def test_a_newer_schema_is_refused(tmp_path, schema):
+    (tmp_path / "a.json").write_text(json.dumps({"schema": schema}))
+    with pytest.raises(GanaugError, match="schema"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_run_of_a_newer_program_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"schema": SCHEMA + 1, "complete": True}))
+    with pytest.raises(GanaugError, match="Update ganaug"):
+        open_run(tmp_path)
+
+
+def test_open_run_tells_what_is_missing(tmp_path):
+    with pytest.raises(GanaugError, match=r"is not a run.*ganaug fit"):
+        open_run(tmp_path)
+    write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": False, "source": "birds.zip"})
+    with pytest.raises(GanaugError, match=r"not complete.*birds\.zip.*--resume"):
+        open_run(tmp_path)
+    write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": True})
+    with pytest.raises(GanaugError, match="damaged: it lacks class_names"):
+        open_run(tmp_path)
+    whole = dict.fromkeys(("class_names", "counts", "source", "strategy", "members"), "")
+    write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": True, **whole})
+    folder, info = open_run(str(tmp_path))
+    assert folder.info == tmp_path / "run.json" and info["complete"] is True
+
+
+class Network(nn.Module):
+    def __init__(self, size=3):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, size, 3)
+        self.norm = nn.BatchNorm2d(size)
+        self.register_buffer("spread", torch.zeros(()))
+
+
+def test_weights_round_trip_exactly(tmp_path):
+    torch.manual_seed(0)
+    network = Network().to(memory_format=torch.channels_last)
+    network.spread.fill_(1 / 3)
+    network.norm(torch.randn(2, 3, 4, 4))  # running statistics
+    save_weights(tmp_path / "a.safetensors", network)
+    other = Network()
+    load_weights(tmp_path / "a.safetensors", other)
+    for name, value in network.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+    save_weights(tmp_path / "b.safetensors", other)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:20],
+        lambda content: content[:-4],
+        lambda content: b"\xff" * len(content),
+        lambda content: content[:8] + b"[" + content[9:],
+    ],
+)
+def test_damaged_weights_are_named(tmp_path, damage):
+    path = tmp_path / "a.safetensors"
+    save_weights(path, Network())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(GanaugError, match=r"a\.safetensors cannot be loaded"):
+        load_weights(path, Network())
+
+
+def test_missing_weights_and_those_of_another_network_are_named(tmp_path):
+    with pytest.raises(GanaugError, match=r"none\.safetensors cannot be loaded"):
+        load_weights(tmp_path / "none.safetensors", Network())
+    save_weights(tmp_path / "a.safetensors", Network(4))
+    with pytest.raises(GanaugError, match=r"a\.safetensors cannot be loaded"):
+        load_weights(tmp_path / "a.safetensors", Network(3))
+    with pytest.raises(GanaugError, match=r"a\.safetensors cannot be loaded"):
+        load_weights(tmp_path / "a.safetensors", nn.Linear(2, 2))
+
+
+def test_versions_name_every_library(monkeypatch):
+    versions = describe_versions()
+    assert {"python", "platform", "torch", "numpy", "albumentations"} <= set(versions)
+    assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
