@@ -19,7 +19,7 @@ from .synthesis import manifest
 from .synthesis.plan import plan_counts
 from .synthesis.synthesize import synthesize
 
-FIT_SHARE, COMPARE_SHARE = 0.4, 0.52  # of the budget; the rest is for reading, synthesis, report and start-up
+FIT_SHARE, COMPARE_SHARE = 0.35, 0.57  # of the budget; the rest is for reading, synthesis, report and start-up
 DEMO_IMAGES_PER_CLASS = 20
 
 

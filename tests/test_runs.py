@@ -44,6 +44,15 @@ def test_a_new_file_appears_only_at_the_end(tmp_path):
     assert path.read_text() == "new" and names_in(path.parent) == ["file.txt"]
 
 
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"  # it was replaced, not written over
+    assert path.read_text() == "new"
+
+
 def test_the_old_file_stays_when_the_disk_fails(tmp_path, monkeypatch):
     path = tmp_path / "file.txt"
     path.write_text("old")

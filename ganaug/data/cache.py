@@ -165,11 +165,6 @@ def _choose(
         pool = np.flatnonzero(splits == "train")
         splits[pool[hold_out(labels[pool], groups[pool], settings.test_fraction, settings.seed)]] = "test"
     train = np.flatnonzero(splits == "train")
-    untrained = sorted(set(class_names) - {class_names[label] for label in labels[train]})
-    if untrained:
-        raise GanaugError(
-            f"no readable training image of: {', '.join(untrained)}. Add images, or remove these classes."
-        )
     if settings.limit_per_class is not None:
         drawn = train[draw(labels[train], settings.limit_per_class, settings.seed)]
         splits[np.setdiff1d(train, drawn)] = ""

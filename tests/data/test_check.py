@@ -79,11 +79,19 @@ def test_odd_sizes_animations_and_ignored_files(make_folder):
 
 @pytest.mark.parametrize(("readable", "code"), [(0, 2), (1, 2), (2, 1)])
 def test_unusable_with_fewer_than_two_readable_images(make_folder, readable, code):
-    folder = make_folder({"cat": readable, "dog": 1})
-    (folder / "dog/0.png").write_text("text")
+    folder = make_folder({"cat": readable + 1})
+    (folder / "cat/0.png").write_text("text")
     report = check(folder)
     assert (report.usable, report.exit_code) == (readable >= 2, code)
-    assert "cat/0.png" in format_report(report) or "dog/0.png" in format_report(report)
+    assert "cat/0.png" in format_report(report)
+
+
+def test_unusable_where_a_class_has_nothing_to_train_on(make_folder):
+    folder = make_folder({"cat": 5, "dog": 1})
+    (folder / "dog/0.png").write_text("text")
+    report = check(folder)
+    assert (report.usable, report.exit_code) == (False, 2)
+    assert "class dog has no training image" in format_report(report)
 
 
 def test_check_raises_where_there_is_nothing_to_look_at(tmp_path):

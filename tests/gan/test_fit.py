@@ -320,7 +320,7 @@ def test_other_data_are_refused_on_resume(digits, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_interrupted_while_it_read_its_data_begins_anew(tiny_run, digits, tmp_path, monkeypatch, resume):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

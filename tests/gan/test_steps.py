@@ -9,6 +9,7 @@ import torch
 import ganaug.gan.balance
 from ganaug.gan import steps
 from ganaug.gan.balance import RATE, WINDOW, Balance, adapt
+from ganaug.gan.losses import mode_seeking
 from ganaug.gan.member import build_state
 from ganaug.gan.networks import SPREAD_GROUP
 from ganaug.gan.steps import (
@@ -140,6 +141,66 @@ def test_without_conditioning_the_conditional_head_is_not_trained():
     names = changed(state.discriminator, before)
     assert not any(name.startswith(("conditional", "projection", "classifier")) for name in names)
     assert any(name.startswith("unconditional") for name in names)
+
+
+def softplus(x):
+    return (1 + x.exp()).log()
+
+
+@pytest.mark.parametrize(("conditioning", "step"), [(0.0, 1), (0.6, 1), (1.0, 0)])
+def test_the_discriminator_descends_the_sum_of_its_losses(conditioning, step):
+    """The gradients against those of the formula, written out: softplus terms, cross-entropy and, at step 0, R1."""
+    settings = SETTINGS.model_copy(update={"class_weight": 0.4, "r1_weight": 0.5, "r1_interval": 8})
+    state = make_state(settings)
+    state.balance.strength, state.step = 0.0, step
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    real, noise = draw_real(make_data(), labels, seeded()), torch.randn(8, 4, generator=seeded())
+    networks = copy.deepcopy((state.generator, state.discriminator))
+    fake = networks[0](noise, labels, conditioning).detach()
+    x = real.clone().requires_grad_(True)
+    on_real, on_fake = networks[1](x, labels), networks[1](fake, labels)
+    total = softplus(-on_real.unconditional).mean() + softplus(on_fake.unconditional).mean()
+    total = total + conditioning * (softplus(-on_real.conditional).mean() + softplus(on_fake.conditional).mean())
+    total = total - 0.4 * on_real.classes.log_softmax(dim=1)[torch.arange(8), labels].mean()
+    if step == 0:
+        logits = (on_real.unconditional + conditioning * on_real.conditional).sum()
+        (slope,) = torch.autograd.grad(logits, x, create_graph=True)
+        total = total + 0.5 / 2 * 8 * slope.flatten(1).norm(dim=1).square().mean()
+    total.backward()
+    discriminator_step(state, real, noise, labels, conditioning, settings)
+    for (name, weight), expected in zip(state.discriminator.named_parameters(), networks[1].parameters(), strict=True):
+        wanted = torch.zeros_like(expected) if expected.grad is None else expected.grad
+        torch.testing.assert_close(
+            weight.grad, wanted, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("conditioning", [0.0, 0.6])
+def test_the_generator_descends_the_sum_of_its_losses(conditioning):
+    settings = SETTINGS.model_copy(update={"diversity_weight": 0.7})
+    state = make_state(settings)
+    state.balance.strength = 0.0
+    labels, noise = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.randn(8, 4, generator=seeded())
+    generator, discriminator = copy.deepcopy((state.generator, state.discriminator))
+    images = generator(noise, labels, conditioning)
+    verdicts = discriminator(images, labels)
+    total = softplus(-verdicts.unconditional).mean() + conditioning * softplus(-verdicts.conditional).mean()
+    (total + 0.7 * mode_seeking(images, noise)).backward()
+    generator_step(state, noise, labels, conditioning, settings)
+    for weight, expected in zip(state.generator.parameters(), generator.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_the_average_has_its_half_life():
+    """After s steps the decay is .5 ^ (1 / (share s)), at least one step long: the average lags, yet never stands still."""
+    settings = SETTINGS.model_copy(update={"ema_half_life": 0.5})
+    state, data = make_state(settings), make_data()
+    for number in range(1, 6):
+        before = state.average.first.weight.clone()
+        train_step(state, data, settings, 1.0, torch.float32)
+        decay = 0.5 ** (1 / max(1.0, 0.5 * number))
+        expected = decay * before + (1 - decay) * state.generator.first.weight.detach()
+        torch.testing.assert_close(state.average.first.weight, expected)
 
 
 def test_r1_is_applied_at_its_interval(monkeypatch):

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from ganaug.study import statistics
-from ganaug.study.statistics import confusion_matrices, paired_differences, recalls, score
+from ganaug.study.statistics import confusion_matrices, least_image_variance, paired_differences, recalls, score
 
 
 @st.composite
@@ -138,27 +138,46 @@ def test_the_interval_is_repeatable():
     assert paired_differences(*case, 3) == paired_differences(*case, 3)
 
 
-def test_the_interval_of_seeds_alone_is_students():
-    """Every image of a class is predicted alike, so the draw of the images adds nothing: Student's t over the pairs."""
-    truth = np.repeat([0, 1], 10)
+def test_the_interval_of_seeds_alone_is_students(few_resamples):
+    """Every one of many images of a class is predicted alike, so their draw adds next to nothing: Student's t over the pairs."""
+    truth = np.repeat([0, 1], 1000)
     zeros, ones, wrong = np.zeros_like(truth), np.ones_like(truth), 1 - truth
     arm = np.stack([truth, zeros, truth, ones])
     baseline = np.stack([zeros, zeros, wrong, ones])
     found = paired_differences(truth, arm, baseline, 2)["balanced_accuracy"]
     assert found.values == [0.5, 0, 1, 0]
     low, high = stats.t.interval(0.95, 3, loc=0.375, scale=stats.sem(found.values))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (found.low, found.high) == (pytest.approx(low, rel=1e-3), pytest.approx(high, rel=1e-3))
 
 
-def test_no_variance_at_all():
+def test_the_interval_of_images_alone_is_that_of_a_stratified_sample():
+    """Every seed predicts alike, so only the draw of the images is left. Var of the mean recall difference: sum var_k / (n_k K^2)."""
+    rng = np.random.default_rng(6)
+    truth = np.repeat([0, 1], [200, 50])
+    arm, baseline = (np.where(rng.random(250) < share, truth, 1 - truth) for share in (0.8, 0.7))
+    found = paired_differences(truth, np.tile(arm, (4, 1)), np.tile(baseline, (4, 1)), 2)["balanced_accuracy"]
+    gain = (arm == truth).astype(float) - (baseline == truth)
+    variance = sum(gain[truth == k].var() / (truth == k).sum() / 4 for k in (0, 1))
+    assert found.values == pytest.approx([found.mean] * 4)
+    assert found.high - found.low == pytest.approx(2 * 1.97 * variance**0.5, rel=0.1)  # 1000 resamples: 2 % of chance
+
+
+def test_images_that_all_agree_do_not_prove_much():
+    """Without any variance the rule of succession is left: of 3 classes of 4 images each, sum 1 / (4 * 6) / 3^2."""
     truth = np.arange(12) % 3
     same = np.stack([truth, truth])
+    half = stats.t.ppf(0.975, 11) * (3 / 24 / 9) ** 0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        equal = paired_differences(truth, same, same, 3)["accuracy"]
-        apart = paired_differences(truth, same, (same + 1) % 3, 3)["accuracy"]
-    assert (equal.mean, equal.low, equal.high) == (0, 0, 0)
-    assert (apart.mean, apart.low, apart.high) == (1, 1, 1)
+        for arm, mean in ((same, 1), ((same + 1) % 3, 0)):
+            found = paired_differences(truth, arm, (same + 1) % 3, 3)["balanced_accuracy"]
+            assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
+
+
+def test_the_least_variance_falls_with_the_images_and_leaves_out_empty_classes():
+    assert least_image_variance(np.array([4, 0, 4])) == pytest.approx(2 / 24 / 4)
+    limits = [least_image_variance(np.array([n, n])) for n in (1, 10, 100, 1000)]
+    assert limits == sorted(limits, reverse=True) and limits[-1] < 1e-6
 
 
 def test_one_test_image_and_two_seeds():
