@@ -12,9 +12,9 @@ import click
 
 from . import __version__
 from .errors import GanaugError
-from .progress import LOGGER
+from .progress import LOGGER, format_duration
 from .runs import read_json
-from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, load_recipe_mapping
+from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, load_recipe_mapping, parse_duration
 
 BAD_INPUT = 2  # exit code, as of a wrong option
 
@@ -46,7 +46,9 @@ def setting(key: str, *names: str) -> Callable[[Command], Command]:
     stage, name = key.split(".")
     field = Recipe.model_fields[stage].annotation.model_fields[name]  # type: ignore[union-attr]
     choices = [str(choice) for part in (field.annotation, *get_args(field.annotation)) for choice in _literals(part)]
-    default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
+    in_seconds = any(getattr(part, "func", None) is parse_duration for part in field.metadata)
+    shown = format_duration(field.default) if in_seconds and field.default else field.default
+    default = "" if field.default in (None, ()) else f"  [default: {shown}]"
     return click.option(
         *(names or (f"--{name.replace('_', '-')}",)),
         f"{stage}__{name}",

@@ -1,12 +1,13 @@
 """One core, and one tiny trained run that many tests read. Nothing may write into the session's folders."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS
 
+import ganaug.gan.training
+import ganaug.study.compare
 from ganaug.gan.training import fit
 from ganaug.pipeline import write_digits
 from ganaug.synthesis.synthesize import synthesize
@@ -16,7 +17,8 @@ from ganaug.synthesis.synthesize import synthesize
 def one_core():
     """The program sees a single core: nothing runs in parallel, and what a test patches is what runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+        for stage in (ganaug.gan.training, ganaug.study.compare):
+            patch.setattr(stage, "num_cores", lambda: 1)
         torch.set_num_threads(1)
         yield
 

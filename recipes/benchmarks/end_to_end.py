@@ -123,6 +123,22 @@ def nearest(queries: npt.NDArray[np.float32], references: npt.NDArray[np.float32
     return np.sqrt(np.maximum(squared.min(axis=1), 0))
 
 
+def format_table(cases: dict[str, Any]) -> str:
+    """The README's table, in Markdown."""
+    lines = [
+        "| set | minutes | real only | + synthetic | difference | verdict | discriminator's backbone | + synthetic |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, case in cases.items():
+        scores = {arm: f"{100 * values['balanced_accuracy']:.1f}" for arm, values in case["arms"].items()}
+        asked = case["differences"][0]
+        interval = f"{100 * asked['mean']:+.1f} ({100 * asked['low']:+.1f} to {100 * asked['high']:+.1f})"
+        cells = [name, f"{case['minutes']:.1f}", scores["scratch/real"], scores["scratch/real+synthetic"], interval]
+        cells += [case["verdict"], scores["discriminator/real"], scores["discriminator/real+synthetic"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -160,6 +176,7 @@ def main() -> None:
                 )
             )
     write_record("end_to_end", bars, cases, seeds=[0])
+    print(format_table(cases))
 
 
 if __name__ == "__main__":
