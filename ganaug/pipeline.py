@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .data import manifest
 from .data.cache import prepare, verify_source
 from .data.images import encode_png
 from .data.source import refuse_inside
@@ -15,7 +16,6 @@ from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
 from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
 from .study.compare import compare, refuse_hopeless
-from .synthesis import manifest
 from .synthesis.plan import plan_counts
 from .synthesis.synthesize import synthesize
 

@@ -263,7 +263,9 @@ def _read_recipe_file(path: Path) -> Mapping[str, Any]:
         raise GanaugError(
             f"the recipe {path} must hold sections such as 'fit:' with 'key: value' lines, not a {type(values).__name__}."
         )
-    return values
+    return {
+        stage: settings for stage, settings in values.items() if settings is not None
+    }  # a heading with nothing below
 
 
 def _parse_override(text: str) -> Mapping[str, Any]:

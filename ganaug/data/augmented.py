@@ -1,6 +1,5 @@
 """Real and synthetic images as one torch Dataset, for training loops that know nothing else of ganaug."""
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ..errors import GanaugError
 from .images import DecodeError, Pixels, decode, match_channels
+from .manifest import NAME, read_manifest
 from .source import open_source
 
 Transform = Callable[..., Any]
@@ -97,14 +97,9 @@ def _list_real(folder: Path) -> list[tuple[Path, str]]:
 
 def _list_synthetic(folder: Path, classes: list[str]) -> list[tuple[Path, str]]:
     """(path, class) in the order of the manifest, without the real images that it may list as well."""
-    manifest = folder / "manifest.csv"
-    if not manifest.is_file():
-        raise GanaugError(f"{folder} has no manifest.csv. Expected a folder that `ganaug synthesize` has completed.")
-    with manifest.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if rows and not {"file", "class"} <= rows[0].keys():
-        raise GanaugError(f"{manifest} must have the columns file and class; it has {', '.join(rows[0])}.")
-    files = [(folder / row["file"], row["class"]) for row in rows if row.get("source") != "real"]
+    table = read_manifest(folder)
+    made = table[table["source"] != "real"]
+    files = [(folder / file, name) for file, name in zip(made["file"], made["class"], strict=True)]
     unknown = sorted({name for _, name in files} - set(classes))
     if unknown:
         raise GanaugError(
@@ -113,7 +108,7 @@ def _list_synthetic(folder: Path, classes: list[str]) -> list[tuple[Path, str]]:
         )
     missing = [str(path) for path, _ in files if not path.is_file()]
     if missing:
-        raise GanaugError(f"{manifest} names {len(missing)} files that do not exist, such as {missing[0]}.")
+        raise GanaugError(f"{folder / NAME} names {len(missing)} files that do not exist, such as {missing[0]}.")
     return files
 
 

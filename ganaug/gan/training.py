@@ -176,7 +176,8 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
             )
         return wanted
     refuse_inside(data, folder.root)
-    if folder.root.exists() and not (folder.root.is_dir() and {p.name for p in folder.root.rglob("*")} <= _EARLY_FILES):
+    found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"}
+    if folder.root.exists() and not (folder.root.is_dir() and found <= _EARLY_FILES):
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
     return load_recipe(recipe)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..classify.training import Labeled
+from ..data import manifest
 from ..data.cache import ImageSet, load
 from ..data.images import DecodeError, decode, match_channels, resize
 from ..data.source import open_source
@@ -19,7 +20,6 @@ from ..gan.strategies import STRATEGIES
 from ..progress import say, warn
 from ..runs import RunFolder, open_run, read_json, write_json, write_text
 from ..settings import Recipe, RecipeLike, dump_recipe, load_recipe
-from ..synthesis import manifest
 from ..synthesis.synthesize import settle_request, synthesize
 from .arms import ARMS
 from .convergence import Choice, affordable_updates, choose_updates

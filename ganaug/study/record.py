@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..classify.training import Labeled
+from ..data import manifest
 from ..data.cache import ImageSet
 from ..progress import warn
 from ..runs import SCHEMA, RunFolder, describe_versions, read_json, written_whole
 from ..settings import CompareSettings, Recipe
-from ..synthesis import manifest
 from .arms import ARMS, QUESTIONS
 from .convergence import Choice
 from .pieces import Material, Outcome, Piece

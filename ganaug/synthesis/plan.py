@@ -48,6 +48,6 @@ def resolve_classes(names: Iterable[str], known: Iterable[str]) -> tuple[str, ..
 def _balancing_counts(word: str, real_counts: Mapping[str, int]) -> dict[str, int]:
     largest, smallest = max(real_counts.values()), min(real_counts.values())
     missing = {name: largest - count for name, count in real_counts.items()}
-    if word == "minority":  # the smallest class alone
+    if word == "minority":  # the smallest class, or those that share its size
         return {name: missing[name] if count == smallest else 0 for name, count in real_counts.items()}
     return missing  # "all" and "not-majority" differ only in naming the largest class, which lacks nothing

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from ..data.images import encode_png
+from ..data.manifest import Row, write_manifest
 from ..data.source import open_source
 from ..devices import resolve_device
 from ..errors import GanaugError
@@ -17,7 +18,6 @@ from ..gan.strategies import STRATEGIES, Member, generating_member
 from ..progress import say, track
 from ..runs import RunFolder, filled_whole, open_run, write_text
 from ..settings import Recipe, RecipeLike, SynthesizeSettings, dump_recipe, load_recipe
-from .manifest import Row, write_manifest
 from .plan import COUNT_REQUESTS, plan_counts
 from .sample import CHUNK, image_seed, sample
 

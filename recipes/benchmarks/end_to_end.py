@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from ganaug.data.cache import load
-from ganaug.synthesis.manifest import read_manifest
+from ganaug.data.manifest import read_manifest
 
 SETS = ("mnist", "sign-digits", "pcb-defects", "cifar10")
 DEMO_MINUTES, RUN_MINUTES = 8, 15

@@ -13,11 +13,11 @@ from small import CLASS_NAMES, TRAIN_COUNTS, files_of, with_settings
 
 from ganaug import GanaugError
 from ganaug.data.images import decode
+from ganaug.data.manifest import read_manifest
 from ganaug.gan.member import load_member
 from ganaug.gan.training import fit
 from ganaug.runs import RunFolder
 from ganaug.synthesis import synthesize as stage
-from ganaug.synthesis.manifest import read_manifest
 from ganaug.synthesis.sample import CHUNK, sample
 from ganaug.synthesis.synthesize import synthesize
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ganaug import GanaugError
-from ganaug.synthesis.manifest import NAME, Row, read_manifest, write_manifest
+from ganaug.data.manifest import NAME, Row, read_manifest, write_manifest
 
 SEEDS = [2**62 + 1234567891, 2**63 - 1, 3]  # not to be found among the floats
 
