@@ -26,7 +26,8 @@ def describe_pair(arm: str, baseline: str) -> str:
     (start, diet), (base_start, base_diet) = split_arm(arm), split_arm(baseline)
     if diet and base_diet and start == base_start:
         return f"{STARTS.get(start, start)}: {DIETS.get(diet, diet)} minus {DIETS.get(base_diet, base_diet)}"
-    return f"{describe_arm(arm)} minus {describe_arm(baseline)}"
+    base = describe_arm(baseline) or NONE
+    return f"{describe_arm(arm)} \N{MINUS SIGN} {base[0].lower()}{base[1:]}"
 
 
 def describe_metric(metric: str) -> str:

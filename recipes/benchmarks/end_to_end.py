@@ -54,12 +54,12 @@ def run_case(name: str, data: Path, work: Path, budget: str) -> dict[str, Any]:
         "verdict": study["verdict"],
         "sentence": study["sentence"],
         "arms": {
-            arm: {key: round(float(np.mean(v)), 4) for key, v in scores.items()}
+            arm: {key: round(float(np.mean(v)), 6) for key, v in scores.items()}
             for arm, scores in study["arms"].items()
         },
         "differences": [
             {
-                key: round(value, 4) if isinstance(value, float) else value
+                key: round(value, 6) if isinstance(value, float) else value
                 for key, value in entry.items()
                 if key != "values"
             }

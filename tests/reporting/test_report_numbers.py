@@ -34,7 +34,7 @@ def test_arms_are_named_in_words() -> None:
     assert words.describe_arm("somebody's arm") == "somebody's arm"
     assert (
         words.describe_pair("scratch/real+synthetic", "discriminator/real")
-        == "From scratch, real + synthetic minus From the discriminator, real only"
+        == "From scratch, real + synthetic \N{MINUS SIGN} from the discriminator, real only"
     )
 
 
