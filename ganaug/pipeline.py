@@ -67,7 +67,7 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
 def refuse_vain(data: str | Path, folder: RunFolder, recipe: Recipe) -> None:
     """Prepares the data and raises `GanaugError`, before any time is spent, where no comparison would be possible."""
     images, _ = prepare(data, recipe.data, folder.data, resolve_device(recipe.fit.device).type)
-    refuse_hopeless(images, data)
+    refuse_hopeless(images, data, recipe.compare)
     if not sum(plan_counts(recipe.synthesize, images.counts("train")).values()):
         raise GanaugError("by these settings of synthesize no class gets a synthetic image. Set synthesize.per_class.")
 

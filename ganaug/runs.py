@@ -1,5 +1,6 @@
 """Files that outlive a process: the layout of a run's folder, atomic JSON and weights, versions."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -132,6 +133,11 @@ def save_weights(path: Path, module: "torch.nn.Module") -> None:
 
     with written_whole(path) as temporary:
         save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, temporary)
+
+
+def checkpoint_of(path: Path) -> str:
+    """What names a file of weights in a manifest: the first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def load_weights(path: Path, module: "torch.nn.Module") -> None:

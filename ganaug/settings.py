@@ -233,6 +233,16 @@ def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe
         raise GanaugError("\n".join(_explain(item) for item in error.errors())) from None
 
 
+def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
+    """`wanted` with what a run has settled already, wherever it leaves that open: size, precision, steps and threads."""
+    settled = {}
+    for stage, names in {"data": ("image_size",), "fit": ("precision", "steps", "threads")}.items():
+        asked, known = getattr(wanted, stage), getattr(stored, stage)
+        still_open = [name for name in names if getattr(asked, name) in ("auto", None)]
+        settled[stage] = asked.model_copy(update={name: getattr(known, name) for name in still_open})
+    return wanted.model_copy(update=settled)
+
+
 def load_recipe_mapping(recipe: Path | None, overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe file, `stage.key=value` texts and a nested mapping set, later ones over earlier ones; not validated."""
     values = _merge({}, {} if recipe is None else _read_recipe_file(recipe))

@@ -177,7 +177,9 @@ def _warn_of_crossing(keys: list[str], splits: npt.NDArray[np.str_]) -> None:
     sides = [{key for key, split in zip(keys, splits, strict=True) if split == side} for side in ("train", "test")]
     both = sorted(sides[0] & sides[1])
     if both:
-        warn(f"split-leak: {len(both)} groups of data.group_regex lie in both train/ and test/, such as {both[0]}")
+        warn(
+            f"split-leak: {len(both)} groups of data.group_regex lie in both train/ and test/, such as {both[0].removeprefix('match ')}"
+        )
 
 
 def _write(

@@ -46,7 +46,8 @@ class Problem:
 class CheckReport:
     """`classes` {class: {"train" | "valid" | "test" | "all": readable images}}; `sizes` {"WxH": n}; `modes` {mode: n}.
 
-    `usable` is false where nothing can be trained: fewer than two readable images, or no class with any.
+    `usable` is false where nothing can be trained: fewer than two readable images, or a class without
+    a readable one to train on.
     """
 
     source: str

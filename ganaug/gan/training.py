@@ -15,7 +15,7 @@ from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import format_duration, say
 from ..runs import SCHEMA, RunFolder, describe_versions, read_json, write_json, write_text
-from ..settings import FitSettings, Recipe, RecipeLike, dump_recipe, load_recipe
+from ..settings import FitSettings, Recipe, RecipeLike, dump_recipe, keep_settled, load_recipe
 from .member import build_state, network_shape, train_member, trained_steps
 from .steps import TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
@@ -58,8 +58,8 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
     else:
         images, report = prepare(data, resolved.data, folder.data, device.type)
         write_json(folder.check, report.to_json())
-        resolved = _settle_threads(resolved, images, device)
-        write_text(folder.recipe, dump_recipe(resolved))
+    resolved = _settle_threads(resolved, images, device)
+    write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(data, images, resolved, members, complete=False))
     total_steps = train_members(folder, members, images, resolved, device)
@@ -168,13 +168,15 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
             raise GanaugError(f"{folder.root} already holds a run. Go on with it: --resume; or give another --out.")
         verify_source(data, folder.data)
         stored = load_recipe(folder.recipe)
-        wanted = load_recipe(recipe, base=stored)
+        wanted = keep_settled(load_recipe(recipe, base=stored), stored)
         if wanted.model_dump(exclude=_FREE) != stored.model_dump(exclude=_FREE):
             raise GanaugError(
                 f"{folder.root} was begun with other settings: {_differences(stored, wanted)}. "
                 "Leave them as they were, or give another --out."
             )
         return wanted
+    if resume:
+        raise GanaugError(f"{folder.root} holds no run to go on with. Repeat the command without --resume.")
     refuse_inside(data, folder.root)
     found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"}
     if folder.root.exists() and not (folder.root.is_dir() and found <= _EARLY_FILES):

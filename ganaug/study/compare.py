@@ -19,10 +19,10 @@ from ..gan.member import load_member
 from ..gan.strategies import STRATEGIES
 from ..progress import say, warn
 from ..runs import RunFolder, open_run, read_json, write_json, write_text
-from ..settings import Recipe, RecipeLike, dump_recipe, load_recipe
+from ..settings import CompareSettings, Recipe, RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..synthesis.synthesize import settle_request, synthesize
 from .arms import ARMS
-from .convergence import Choice, affordable_updates, choose_updates
+from .convergence import Choice, affordable_updates, choose_updates, inner_folds
 from .pieces import Material, Piece, train_pieces
 from .record import describe_study, write_tables
 
@@ -47,7 +47,7 @@ def compare(
     resolved = settle_recipe(recipe, load_recipe(run_folder.recipe), draws=synthetic is None)
     settings = resolved.compare
     images = load(run_folder.data)
-    refuse_hopeless(images, run)
+    refuse_hopeless(images, run, settings)
     pool = None if synthetic is None else load_synthetic(Path(synthetic), images, resolved)
     claim_folder(folder, run_folder, info, resolved, pool)
     if (folder / "study.json").is_file():
@@ -86,7 +86,7 @@ def compare(
 
 def settle_recipe(recipe: RecipeLike, of_run: Recipe, draws: bool) -> Recipe:
     """The run's recipe with what `recipe` says of this stage, and of `synthesize` where it `draws` the images itself."""
-    wanted = load_recipe(recipe, base=of_run)
+    wanted = keep_settled(load_recipe(recipe, base=of_run), of_run)
     if (wanted.data, wanted.fit) != (of_run.data, of_run.fit):
         warn("compare uses the run as it is: settings of data and fit that differ from the run's have no effect.")
     synthesis = of_run.synthesize
@@ -96,8 +96,8 @@ def settle_recipe(recipe: RecipeLike, of_run: Recipe, draws: bool) -> Recipe:
     return of_run.model_copy(update={"compare": wanted.compare, "synthesize": synthesis})
 
 
-def refuse_hopeless(images: ImageSet, origin: str | Path) -> None:
-    """Raises `GanaugError` where no comparison is possible."""
+def refuse_hopeless(images: ImageSet, origin: str | Path, settings: CompareSettings) -> None:
+    """Raises `GanaugError` where no comparison is possible, or no choice of the updates."""
     if len(images.class_names) < 2:
         raise GanaugError(
             f"{origin} has one class alone, and a classifier needs two. Use data with more class folders."
@@ -106,6 +106,9 @@ def refuse_hopeless(images: ImageSet, origin: str | Path) -> None:
         raise GanaugError(
             f"{origin} gives no test images, so nothing can be compared. Use data with more images, or with test/."
         )
+    if settings.updates is None:
+        rows = images.indices("train")
+        inner_folds(images.labels[rows], [images.groups[row] for row in rows], settings.inner_folds)
 
 
 def load_synthetic(folder: Path, images: ImageSet, recipe: Recipe) -> Labeled:

@@ -129,7 +129,7 @@ def inner_folds(
     if num_folds < 2:
         raise GanaugError(
             "too few images to choose the number of updates: a class with two images, in two groups, is needed. "
-            "Set it: --updates 500."
+            "Set it: --set compare.updates=500."
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # it is then missing from some folds

@@ -12,7 +12,7 @@ from ..classify.training import Labeled
 from ..data import manifest
 from ..data.cache import ImageSet
 from ..progress import warn
-from ..runs import SCHEMA, RunFolder, describe_versions, read_json, written_whole
+from ..runs import SCHEMA, RunFolder, checkpoint_of, describe_versions, read_json, written_whole
 from ..settings import CompareSettings, Recipe
 from .arms import ARMS, QUESTIONS
 from .convergence import Choice
@@ -94,7 +94,7 @@ def describe_study(
         "source": info["source"],
         "run": str(run.root),
         "notes": find_caveats(recipe.compare, choice, counts, info, read_json(run.check)),
-        "reproduce": commands_to_reproduce(info, folder, source),
+        "reproduce": commands_to_reproduce(run, info, folder, source),
     }
 
 
@@ -119,8 +119,8 @@ def find_caveats(
         notes.append("The number of updates was set by hand; whether the arms converged was not measured.")
     elif not choice.converged:
         notes.append(
-            f"Not converged: the baseline was still improving at {choice.chosen} updates, the most that were tried. "
-            "An under-trained baseline makes any augmentation look good: repeat the study in another folder with a "
+            f"Not converged: with up to {choice.candidates[-1].updates} updates, the baseline was still improving or had "
+            "learned nothing. An under-trained baseline makes any augmentation look good: repeat the study in another folder with a "
             "larger budget or compare.max_updates."
         )
     if choice.candidates and choice.candidates[-1].updates < settings.max_updates:
@@ -143,11 +143,11 @@ def find_caveats(
     return notes
 
 
-def commands_to_reproduce(info: dict[str, Any], folder: Path, source: Path) -> list[str]:
+def commands_to_reproduce(run: RunFolder, info: dict[str, Any], folder: Path, source: Path) -> list[str]:
     """The commands that give the same study again; of a foreign folder of synthetic images, that folder is needed."""
     recipe = shlex.quote(str(folder / "recipe.yaml"))
     request = source / "recipe.yaml"
-    made_here = (source / manifest.NAME).is_file() and request.is_file()
+    made_here = request.is_file() and was_made_by(run, info, source)
     return [
         f"ganaug fit {shlex.quote(info['source'])} --out RUN --recipe {recipe}",
         *([f"ganaug synthesize RUN --out SYNTHETIC --recipe {shlex.quote(str(request))}"] if made_here else []),
@@ -155,6 +155,15 @@ def commands_to_reproduce(info: dict[str, Any], folder: Path, source: Path) -> l
         f"--synthetic {'SYNTHETIC' if made_here else shlex.quote(str(source))}",
         "ganaug report STUDY",
     ]
+
+
+def was_made_by(run: RunFolder, info: dict[str, Any], source: Path) -> bool:
+    """Whether all synthetic images of a folder come from the run's own generators, by its manifest."""
+    if not (source / manifest.NAME).is_file():
+        return False
+    table = manifest.read_manifest(source)
+    own = {checkpoint_of(run.member(name) / "generator.safetensors") for name in info["members"]}
+    return "checkpoint" in table and set(table.loc[table["source"] != "real", "checkpoint"]) <= own
 
 
 def write_tables(

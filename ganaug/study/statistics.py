@@ -78,21 +78,29 @@ def paired_differences(
             weights[rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
         for metric, values in _metric_differences(truth, arm, baseline, num_classes, weights).items():
             resampled[metric].append(float(values.mean()))
-    least = least_image_variance(np.bincount(truth, minlength=num_classes))
+    counts = np.bincount(truth, minlength=num_classes)
     return {
-        metric: _interval(values, max(float(np.var(resampled[metric], ddof=1)), least), num_images, level)
+        metric: _interval(
+            values,
+            max(float(np.var(resampled[metric], ddof=1)), least_image_variance(counts, by_class=metric != "accuracy")),
+            num_images,
+            level,
+        )
         for metric, values in observed.items()
     }
 
 
-def least_image_variance(counts: Labels) -> float:
-    """Lower limit of the variance that the draw of the test images gives a mean over the classes. `counts`: images of each.
+def least_image_variance(counts: Labels, by_class: bool) -> float:
+    """Lower limit of the variance that the draw of the test images gives a mean, over classes or over images.
 
-    By Laplace's rule of succession the next image of a class is one on which the arms differ with a probability of at
-    least 1 / (n + 2), whatever n images have shown; a bootstrap of few images that agree would say 0.
+    `counts`: test images of each class. By Laplace's rule of succession the next image of a class is one on which the arms
+    differ with a probability of at least 1 / (n + 2), whatever n images have shown; a bootstrap of few images that agree
+    would say 0.
     """
     present = counts[counts > 0]
-    return float((1 / (present * (present + 2))).sum() / len(present) ** 2)
+    if by_class:
+        return float((1 / (present * (present + 2))).sum() / len(present) ** 2)
+    return float((present / (present + 2)).sum() / present.sum() ** 2)
 
 
 def _metric_differences(

@@ -10,13 +10,13 @@ import torch
 from ..data.images import encode_png
 from ..data.manifest import Row, write_manifest
 from ..data.source import open_source
-from ..devices import resolve_device
+from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..gan.member import load_member
 from ..gan.networks import Discriminator
 from ..gan.strategies import STRATEGIES, Member, generating_member
 from ..progress import say, track
-from ..runs import RunFolder, filled_whole, open_run, write_text
+from ..runs import RunFolder, checkpoint_of, filled_whole, open_run, write_text
 from ..settings import Recipe, RecipeLike, SynthesizeSettings, dump_recipe, load_recipe
 from .plan import COUNT_REQUESTS, plan_counts
 from .sample import CHUNK, image_seed, sample
@@ -48,7 +48,7 @@ def synthesize(
     say("synthesize: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     class_names = tuple(info["class_names"])
     members = STRATEGIES[info["strategy"]](len(class_names))
-    torch.set_num_threads(resolved.fit.threads or 1)
+    torch.set_num_threads(resolved.fit.threads or num_cores())
     judge = load_judge(folder, members, resolve_device(device))
     rows: list[Row] = []
     with filled_whole(target) as partial, track("synthesize", sum(counts.values())) as advance:
@@ -106,8 +106,7 @@ def write_images(
     generator, discriminator = load_member(folder, member.name)
     generator.to(device)
     discriminator.to(device)
-    weights = (folder.member(member.name) / "generator.safetensors").read_bytes()
-    checkpoint = hashlib.sha256(weights).hexdigest()[:16]
+    checkpoint = checkpoint_of(folder.member(member.name) / "generator.safetensors")
     for index, count in counts.items():
         name, label = class_names[index], member.labels[member.classes.index(index)]
         (target / name).mkdir(parents=True, exist_ok=True)

@@ -300,8 +300,8 @@ def test_a_complete_run_is_left_as_it_is(tiny_run, digits, tmp_path, caplog):
 def test_a_folder_with_other_things_is_refused(digits, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("precious")
-    for resume in (False, True):
-        with pytest.raises(GanaugError, match="not empty"):
+    for resume, message in ((False, "not empty"), (True, "no run to go on with")):
+        with pytest.raises(GanaugError, match=message):
             fit(digits, tmp_path / "mine", recipe=with_settings(), resume=resume)
     assert files_of(tmp_path / "mine") == {"notes.txt": b"precious"}
     with pytest.raises(GanaugError, match="not empty"):
@@ -318,8 +318,7 @@ def test_other_data_are_refused_on_resume(digits, tmp_path, monkeypatch):
     assert files_of(out) == before
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_run_interrupted_while_it_read_its_data_begins_anew(tiny_run, digits, tmp_path, monkeypatch, resume):
+def test_a_run_interrupted_while_it_read_its_data_begins_anew(tiny_run, digits, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -328,8 +327,17 @@ def test_a_run_interrupted_while_it_read_its_data_begins_anew(tiny_run, digits, 
         with pytest.raises(KeyboardInterrupt):
             fit(digits, tmp_path / "run", recipe=with_settings(data={"image_size": 32}))
     assert not (tmp_path / "run/run.json").exists()
-    fit(digits, tmp_path / "run", recipe=with_settings(), resume=resume)
+    with pytest.raises(GanaugError, match="no run to go on with"):  # its settings are not known yet
+        fit(digits, tmp_path / "run", recipe=with_settings(), resume=True)
+    fit(digits, tmp_path / "run", recipe=with_settings())
     assert weights_of(tmp_path / "run") == weights_of(tiny_run)
+
+
+def test_what_a_run_has_settled_answers_what_a_recipe_leaves_open(tiny_run, digits):
+    before = weights_of(tiny_run)
+    open_again = with_settings(data={"image_size": "auto"}, fit={"threads": None, "precision": "auto", "steps": None})
+    assert fit(digits, tiny_run, recipe=open_again, resume=True) == tiny_run
+    assert weights_of(tiny_run) == before
 
 
 def test_the_fastest_threads_are_measured_once_and_kept(digits, tmp_path, monkeypatch):

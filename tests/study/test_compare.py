@@ -356,6 +356,24 @@ def test_other_strategies(digits, tmp_path, strategy):
     assert any("One GAN for each class" in note for note in study["notes"]) == (strategy == "per-class")
 
 
+def test_images_of_another_run_are_not_said_to_be_remade(tiny_run, tiny_synthetic, digits, tmp_path):
+    other = fit(digits, tmp_path / "other", recipe=with_settings(fit={"seed": 5, "steps": 1}))
+    own = read_json(compare(tiny_run, tmp_path / "own", synthetic=tiny_synthetic, recipe=SET_BY_HAND))["reproduce"]
+    foreign = read_json(compare(other, tmp_path / "foreign", synthetic=tiny_synthetic, recipe=SET_BY_HAND))["reproduce"]
+    assert any(line.startswith("ganaug synthesize RUN") for line in own)
+    assert not any(line.startswith("ganaug synthesize") for line in foreign)
+    assert any(str(tiny_synthetic) in line for line in foreign)
+
+
+def test_too_few_images_are_refused_before_the_folder_is_claimed(digits, tmp_path):
+    settings = with_settings(data={"limit_per_class": 1}, fit={"steps": 1})
+    run = fit(digits, tmp_path / "run", recipe=settings)
+    with pytest.raises(GanaugError, match=r"--set compare\.updates"):
+        compare(run, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+    assert compare(run, tmp_path / "study", recipe=SET_BY_HAND).is_file()
+
+
 def test_incomplete_runs_are_refused(tiny_run, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     info = json.loads((run / "run.json").read_text())

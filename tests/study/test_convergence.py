@@ -118,7 +118,7 @@ def test_folds_cover_every_image_once_and_keep_groups_and_classes():
 
 def test_few_images_make_fewer_folds_and_too_few_none():
     assert len(inner_folds(np.array([0, 0, 1, 1]), list("abcd"), 5)) == 2
-    with pytest.raises(GanaugError, match="--updates"):
+    with pytest.raises(GanaugError, match=r"--set compare\.updates"):
         inner_folds(np.array([0, 0, 1]), ["a", "a", "b"], 3)
 
 

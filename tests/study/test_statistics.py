@@ -175,9 +175,15 @@ def test_images_that_all_agree_do_not_prove_much():
 
 
 def test_the_least_variance_falls_with_the_images_and_leaves_out_empty_classes():
-    assert least_image_variance(np.array([4, 0, 4])) == pytest.approx(2 / 24 / 4)
-    limits = [least_image_variance(np.array([n, n])) for n in (1, 10, 100, 1000)]
+    assert least_image_variance(np.array([4, 0, 4]), by_class=True) == pytest.approx(2 / 24 / 4)
+    limits = [least_image_variance(np.array([n, n]), by_class=True) for n in (1, 10, 100, 1000)]
     assert limits == sorted(limits, reverse=True) and limits[-1] < 1e-6
+
+
+def test_a_tiny_class_widens_the_mean_over_classes_not_the_accuracy():
+    counts = np.array([1000, 5])
+    assert least_image_variance(counts, by_class=False) == pytest.approx((1000 / 1002 + 5 / 7) / 1005**2)
+    assert least_image_variance(counts, by_class=True) > 1000 * least_image_variance(counts, by_class=False)
 
 
 def test_one_test_image_and_two_seeds():
