@@ -24,7 +24,7 @@ from .arms import ARMS, BASELINE
 from .pieces import Material, Piece, train_pieces
 from .statistics import confusion_matrices, score
 
-TOLERANCE = 0.005  # candidates within half a point of the best count as equal, and the longest of them is taken
+TOLERANCE = 0.005  # in accuracy: gains up to half a point do not count
 LOSS_TOLERANCE = 0.05  # relative: from one candidate to the next, which is twice as long
 DIVISORS = (8, 4, 2, 1)  # of the longest candidate
 PROBE_UPDATES = 30
@@ -88,7 +88,10 @@ def choose_updates(
     device: torch.device,
     jobs: int,
 ) -> Choice:
-    """The updates at which the baseline does best on inner folds. `groups` (num_train,): images of one stay in one fold."""
+    """The updates at which the baseline does best on inner folds; of those that cannot be told apart, the most.
+
+    `groups` (num_train,): images of one stay in one fold.
+    """
     labels = material.train.labels
     folds = inner_folds(labels, groups, settings.inner_folds)
     candidates = candidate_updates(longest)
@@ -104,9 +107,17 @@ def choose_updates(
         truth = np.concatenate([labels[piece.judged] for piece in mine])
         probabilities = np.concatenate([outcomes[piece.name].probabilities for piece in mine])
         scored.append(_score(updates, truth, probabilities))
-    best = max(candidate.balanced_accuracy for candidate in scored)
-    chosen = max(candidate.updates for candidate in scored if candidate.balanced_accuracy >= best - TOLERANCE)
+    chosen = longest_of_the_best(scored, num_images=sum(len(judged) for _, judged in folds))
     return Choice(chosen, has_converged(scored, chosen, material.num_classes), tuple(scored))
+
+
+def longest_of_the_best(scored: Sequence[Candidate], num_images: int) -> int:
+    """The longest candidate within a standard error of the best: a few images cannot tell them apart, and a baseline that
+    is trained too long loses less than one that is trained too briefly. After the one-standard-error rule of Breiman et al.
+    (1984), section 3.4.3, turned towards the longer training."""
+    best = max(candidate.balanced_accuracy for candidate in scored)
+    error = (best * (1 - best) / num_images) ** 0.5
+    return max(candidate.updates for candidate in scored if candidate.balanced_accuracy >= best - max(error, TOLERANCE))
 
 
 def has_converged(scored: Sequence[Candidate], chosen: int, num_classes: int) -> bool:

@@ -13,7 +13,14 @@ from ganaug.gan.networks import Backbone
 from ganaug.settings import CompareSettings
 from ganaug.study import convergence, pieces
 from ganaug.study.arms import BASELINE
-from ganaug.study.convergence import affordable_updates, candidate_updates, choose_updates, inner_folds
+from ganaug.study.convergence import (
+    Candidate,
+    affordable_updates,
+    candidate_updates,
+    choose_updates,
+    inner_folds,
+    longest_of_the_best,
+)
 from ganaug.study.pieces import Material, Outcome
 
 CPU = torch.device("cpu")
@@ -74,6 +81,19 @@ def test_the_best_count_is_chosen_though_longer_ones_were_tried(choose):
 def test_of_equals_the_longest_is_chosen(choose):
     choice = choose({10: (0.6, 0.8), 20: (0.9, 0.8), 40: (0.9, 0.8), 80: (0.7, 0.8)})
     assert choice.chosen == 40 and choice.converged is True
+
+
+def test_of_those_within_a_standard_error_the_longest_is_chosen():
+    """As measured on 120 images of circuit boards: the error of .675 is .043, so that .64 may be as good, and .6 is not."""
+    scored = [
+        Candidate(125, 0.6, 1.2),
+        Candidate(251, 0.642, 1.1),
+        Candidate(502, 0.675, 1.0),
+        Candidate(1004, 0.642, 1.0),
+    ]
+    assert longest_of_the_best(scored, num_images=120) == 1004
+    assert longest_of_the_best(scored[:3], num_images=120) == 502
+    assert longest_of_the_best(scored, num_images=12_000) == 502
 
 
 def test_a_plateau_has_converged(choose):
