@@ -2,7 +2,8 @@
 
     python recipes/benchmarks/end_to_end.py --data DIR_WITH_THE_ZIPS [--work DIR] [--only demo mnist ...]
 
-Every case runs in a process of its own through the command line. A finished case in --work is not repeated.
+Every case runs in a process of its own through the command line. A finished case in --work is not repeated; each
+notes the commit that it was measured at.
 Judged apart, on real images that neither GAN nor classifiers saw (the test split): whether an independent classifier
 recognises the synthetic images, and how far they differ from one another within a class.
 """
@@ -25,6 +26,7 @@ from sklearn.svm import SVC
 
 from ganaug.data.cache import load
 from ganaug.data.manifest import read_manifest
+from ganaug.runs import describe_commit
 
 SETS = ("mnist", "sign-digits", "pcb-defects", "cifar10")
 DEMO_MINUTES, RUN_MINUTES = 8, 15
@@ -50,6 +52,7 @@ def run_case(name: str, data: Path, work: Path, budget: str) -> dict[str, Any]:
     minutes = (time.monotonic() - begun) / 60
     study = json.loads((out / "study" / "study.json").read_text())
     found = {
+        "commit": describe_commit(REPOSITORY),
         "minutes": round(minutes, 2),
         "verdict": study["verdict"],
         "sentence": study["sentence"],
