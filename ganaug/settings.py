@@ -94,7 +94,8 @@ class FitSettings(Settings):
         "joint", description="One conditional GAN; one GAN for each class; a joint trunk specialised to each class."
     )
     budget: Duration = Field(
-        300.0, description="Wall-clock time for the training, e.g. 5m; turned into steps by a short measurement."
+        300.0,
+        description="Wall-clock time for the training, e.g. 5m; turned into steps by the pace of its first fifth.",
     )
     steps: int | None = Field(None, ge=1, description="Training steps in all, instead of a budget.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of networks, noise and data order.")
