@@ -18,6 +18,7 @@ from .errors import GanaugError
 
 ImageSize = Literal[16, 32, 64, 128, 256]
 IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
+Mirror = Literal["none", "horizontal", "vertical", "both"]
 RUN_BUDGET, DEMO_BUDGET = "10m", "6m"  # of all stages together
 
 
@@ -80,9 +81,10 @@ class DataSettings(Settings):
     limit_per_class: int | None = Field(
         None, ge=1, description="Train on this many images a class, drawn with data.seed."
     )
-    mirror: Literal["none", "horizontal", "vertical", "both"] = Field(
-        "none",
-        description="Reflections under which an image keeps its class; used to augment GAN and classifiers alike.",
+    mirror: Literal["auto"] | Mirror = Field(
+        "auto",
+        description="Reflections under which an image keeps its class, used to augment GAN and classifiers alike; "
+        "auto allows those that classifiers of the training images are found to survive.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the held-out split and of the limited draw.")
 
@@ -92,6 +94,9 @@ class FitSettings(Settings):
 
     strategy: Literal["joint", "per-class", "specialised"] = Field(
         "joint", description="One conditional GAN; one GAN for each class; a joint trunk specialised to each class."
+    )
+    family: Literal["noise", "mixing"] = Field(
+        "noise", description="Images from noise and class; or from the mixed features of two real images of the class."
     )
     budget: Duration = Field(
         300.0,
@@ -111,9 +116,20 @@ class FitSettings(Settings):
     width: int = Field(32, ge=4, description="Channels of the networks at full resolution; deeper layers have more.")
     learning_rate: float = Field(4e-4, gt=0, description="Adam's rate for both networks.")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's second-moment decay; the first is 0.")
-    r1_weight: float = Field(0.05, ge=0, description="Gamma of the R1 gradient penalty.")
-    r1_interval: int = Field(8, ge=1, description="Steps between two lazily applied R1 penalties.")
+    loss: Literal["non-saturating", "hinge", "relativistic"] = Field(
+        "non-saturating", description="What the two players minimize."
+    )
+    r1_weight: float = Field(0.05, ge=0, description="Gamma of the gradient penalty on real images, R1.")
+    r2_weight: float = Field(0.0, ge=0, description="Gamma of the gradient penalty on generated images, R2.")
+    penalty_interval: int = Field(8, ge=1, description="Steps between two lazily applied gradient penalties.")
+    lecam_weight: float = Field(0.0, ge=0, description="Weight of the LeCam penalty on the discriminator's logits.")
+    consistency_weight: float = Field(
+        0.0, ge=0, description="Weight of the consistency of the discriminator's logits under augmentation."
+    )
     diversity_weight: float = Field(0.3, ge=0, description="Weight of the mode-seeking term.")
+    reconstruction_weight: float = Field(
+        10.0, ge=0, description="Weight of the reconstruction of real images, in the mixing family."
+    )
     class_weight: float = Field(0.2, ge=0, description="Weight of the discriminator's cross-entropy on real images.")
     transition: tuple[Annotated[float, Field(ge=0.2, le=1)], Annotated[float, Field(ge=0.2, le=1)]] = Field(
         (0.3, 0.55), description="Shares of the training between which conditioning is ramped in, from none to full."
@@ -134,7 +150,15 @@ class FitSettings(Settings):
     ema_half_life: float = Field(
         0.02, gt=0, le=1, description="Half-life of the averaged generator, as a share of the steps so far."
     )
-    log_interval: int = Field(50, ge=1, description="Steps between two rows of the metrics file.")
+    validation: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the training images held out to choose the best moment, where the data has no validation split.",
+    )
+    log_interval: int = Field(
+        50, ge=1, le=100, description="Steps between two rows of the metrics file and two looks for divergence."
+    )
     sample_interval: Duration = Field(60.0, description="Time between two sample grids.")
     checkpoint_interval: Duration = Field(60.0, description="Time between two resumable checkpoints.")
 
@@ -144,6 +168,8 @@ class FitSettings(Settings):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} expects its smaller value first, got {low}, {high}")
+        if self.family == "mixing" and self.strategy == "specialised":
+            raise ValueError("family mixing goes with strategy joint or per-class, not with specialised")
         return self
 
 
@@ -237,7 +263,7 @@ def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe
 def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
     """`wanted` with what a run has settled already, wherever it leaves that open: size, precision, steps and threads."""
     settled = {}
-    for stage, names in {"data": ("image_size",), "fit": ("precision", "steps", "threads")}.items():
+    for stage, names in {"data": ("image_size", "mirror"), "fit": ("precision", "steps", "threads")}.items():
         asked, known = getattr(wanted, stage), getattr(stored, stage)
         still_open = [name for name in names if getattr(asked, name) in ("auto", None)]
         settled[stage] = asked.model_copy(update={name: getattr(known, name) for name in still_open})

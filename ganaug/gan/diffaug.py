@@ -11,8 +11,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-SPATIAL = ("translation", "scale", "rotation")
-
 
 def augment(images: Tensor, operations: Collection[str], strength: float, rng: Generator) -> Tensor:
     """Applies the named operations, each to an image with probability `strength`."""
@@ -21,10 +19,21 @@ def augment(images: Tensor, operations: Collection[str], strength: float, rng: G
     with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
         if "color" in operations:
             images = color(images, strength, rng)
-        if any(name in operations for name in SPATIAL):
+        if "translation" in operations:
+            images = translation(images, strength, rng)
+        if "scale" in operations or "rotation" in operations:
             images = affine(images, operations, strength, rng)
         if "cutout" in operations:
             images = cutout(images, strength, rng)
+    return images
+
+
+def reflect(images: Tensor, mirror: str, rng: Generator) -> Tensor:
+    """Each image reflected, with probability 1/2, along the axes that `mirror` names as harmless."""
+    for axis, names in ((3, ("horizontal", "both")), (2, ("vertical", "both"))):
+        if mirror in names:
+            flipped = torch.rand(len(images), 1, 1, 1, generator=rng).to(images.device) < 0.5
+            images = torch.where(flipped, images.flip(axis), images)
     return images
 
 
@@ -41,23 +50,40 @@ def color(images: Tensor, strength: float, rng: Generator) -> Tensor:
     return images
 
 
+def translation(images: Tensor, strength: float, rng: Generator) -> Tensor:
+    """Shifts by up to 1/8 of the side along both axes, by whole pixels, so that nothing is blurred; borders mirror."""
+    n, _, height, width = images.shape
+    chosen = torch.rand(n, 1, generator=rng) < strength
+    limits = torch.tensor([height // 8, width // 8])
+    shift = ((torch.rand(n, 2, generator=rng) * 2 - 1) * (limits + 0.5)).round().long().clamp(-limits, limits) * chosen
+    rows = _mirrored(torch.arange(height) + shift[:, :1], height).to(images.device)  # (N, H)
+    columns = _mirrored(torch.arange(width) + shift[:, 1:], width).to(images.device)  # (N, W)
+    picked = torch.arange(n, device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[picked, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _mirrored(positions: Tensor, size: int) -> Tensor:
+    """Positions outside of [0, size) reflected back at the borders."""
+    positions = torch.where(positions < 0, -positions - 1, positions)
+    return torch.where(positions >= size, 2 * size - 1 - positions, positions)
+
+
 def affine(images: Tensor, operations: Collection[str], strength: float, rng: Generator) -> Tensor:
-    """Shifts by up to 1/8 of the side, scales by 2^+-.25 and turns by up to 12 degrees, in one resampling; borders mirror."""
-    n = len(images)
-    shift, log_scale, angle = torch.zeros(n, 2), torch.zeros(n), torch.zeros(n)
-    if "translation" in operations:
-        shift = (torch.rand(n, 1, generator=rng) < strength) * (torch.rand(n, 2, generator=rng) - 0.5) / 2
-    if "scale" in operations:
-        log_scale = (torch.rand(n, generator=rng) < strength) * (torch.rand(n, generator=rng) - 0.5) / 2
-    if "rotation" in operations:
-        angle = (torch.rand(n, generator=rng) < strength) * (torch.rand(n, generator=rng) - 0.5) * (24 / 180 * pi)
+    """Scales by 2^+-.25 and turns by up to 12 degrees, in one resampling of the chosen images; borders mirror.
+
+    One draw chooses an image for both: resampling blurs, and the discriminator must see enough images that are sharp.
+    """
+    chosen = torch.where(torch.rand(len(images), generator=rng) < strength)[0]
+    n = len(chosen)
+    log_scale = (torch.rand(n, generator=rng) - 0.5) / 2 * ("scale" in operations)
+    angle = (torch.rand(n, generator=rng) - 0.5) * (24 / 180 * pi) * ("rotation" in operations)
     zoom = 2.0**log_scale
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    rows = torch.stack(
-        [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1
-    )  # (N, 2, 3)
-    grid = F.affine_grid(rows.to(images), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    cos, sin, zero = angle.cos() * zoom, angle.sin() * zoom, torch.zeros(n)
+    rows = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (n, 2, 3)
+    chosen = chosen.to(images.device)
+    grid = F.affine_grid(rows.to(images), [n, *images.shape[1:]], align_corners=False)
+    resampled = F.grid_sample(images[chosen], grid, padding_mode="reflection", align_corners=False)
+    return images.index_copy(0, chosen, resampled)
 
 
 def cutout(images: Tensor, strength: float, rng: Generator) -> Tensor:

@@ -1,44 +1,56 @@
-"""One GAN of a run: made, trained for its steps, saved so that it goes on exactly where it was, and loaded again."""
+"""One GAN of a run: made, trained for its steps, its best moment kept, and loaded again."""
 
 import copy
 import math
-import pickle
+import shutil
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
 
-from ..data.images import encode_png, image_grid, to_uint8
 from ..errors import GanaugError
-from ..progress import format_duration, say, track
-from ..runs import RunFolder, load_weights, read_json, save_weights, write_json, written_whole
+from ..progress import format_duration, say, track, warn
+from ..runs import RunFolder, load_weights, read_json, save_weights, write_json
 from ..settings import FitSettings
 from .balance import Balance, describe
+from .checkpoints import load_state, remember, restore, save_state
+from .convergence import duality_gap
+from .mixing import AnyGenerator, MixingGenerator
 from .networks import Discriminator, Generator
+from .record import Metrics, save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
 from .strategies import Member
+from .validation import Checkpoint, Reference, choose, has_stalled, validate
 
 PLAN_SHARE = 0.2  # of the budget after which its steps are settled; FitSettings lets conditioning begin only later
-SAMPLE_COLUMNS = 8
+STEPS_SHARE = 0.95  # of the budget that is for steps; the rest is for checkpoints
+NUM_CHECKPOINTS, FIRST_CHECKPOINT = 20, 5  # moments that the training is divided into; the first at which it is secured
+DIVERGED = 1e3  # a loss beyond which nothing comes back
+MAX_ROLLBACKS = 5
+
+Shape = dict[str, Any]
 
 
-def build_networks(shape: dict[str, int]) -> tuple[Generator, Discriminator]:
-    """Fresh networks of a shape {num_classes, image_size, channels, latent_size, width}, as stored in member.json."""
-    generator = Generator(
-        shape["num_classes"], shape["image_size"], shape["channels"], shape["latent_size"], shape["width"]
-    )
-    discriminator = Discriminator(shape["num_classes"], shape["image_size"], shape["channels"], shape["width"])
-    return generator, discriminator
+def build_networks(shape: Shape) -> tuple[AnyGenerator, Discriminator]:
+    """Fresh networks of a shape {family, class_counts, image_size, channels, latent_size, width}, as stored in member.json."""
+    counts, size, channels, width = shape["class_counts"], shape["image_size"], shape["channels"], shape["width"]
+    discriminator = Discriminator(len(counts), size, channels, width)
+    if shape["family"] == "mixing":
+        return MixingGenerator(counts, size, channels, width), discriminator
+    return Generator(len(counts), size, channels, shape["latent_size"], width), discriminator
 
 
-def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> dict[str, int]:
+def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> Shape:
     """What `build_networks` needs to know."""
+    counts = [0] * member.num_classes
+    for label, rows in zip(member.labels, data.class_rows, strict=True):
+        counts[label] = len(rows)
     return {
-        "num_classes": member.num_classes,
+        "family": settings.family,
+        "class_counts": counts,
         "image_size": data.images.shape[-1],
         "channels": data.images.shape[1],
         "latent_size": settings.latent_size,
@@ -46,22 +58,21 @@ def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> 
     }
 
 
-def load_member(folder: RunFolder, name: str) -> tuple[Generator, Discriminator]:
+def load_member(folder: RunFolder, name: str) -> tuple[AnyGenerator, Discriminator]:
     """The averaged generator and the discriminator of a trained member, in evaluation mode on the CPU."""
     path = folder.member(name)
     try:
-        generator, discriminator = build_networks(read_json(path / "member.json")["shape"])
+        networks = build_networks(read_json(path / "member.json")["shape"])
     except KeyError as error:
         raise GanaugError(
             f"{path / 'member.json'} is damaged: it lacks {error}. Fit again, with another --out."
         ) from None
-    load_weights(path / "generator.safetensors", generator)
-    load_weights(path / "discriminator.safetensors", discriminator)
-    return generator.eval(), discriminator.eval()
+    load_networks(path, *networks)
+    return networks[0].eval(), networks[1].eval()
 
 
 def trained_steps(folder: RunFolder, name: str) -> int | None:
-    """Steps that a member was trained for; None while its training is not complete."""
+    """Steps that a member's training was planned for; None while it is not complete."""
     path = folder.member(name) / "member.json"
     return int(read_json(path)["steps"]) if path.is_file() else None
 
@@ -70,6 +81,7 @@ def train_member(
     folder: RunFolder,
     member: Member,
     data: TrainingData,
+    reference: Reference,
     settings: FitSettings,
     steps: int | None,
     dtype: torch.dtype,
@@ -83,102 +95,164 @@ def train_member(
     path.mkdir(parents=True, exist_ok=True)
     shape = network_shape(data, member, settings)
     state = build_state(shape, settings, member, data.images.device)
+    if isinstance(state.generator, MixingGenerator):
+        state.generator.keep(data.images[torch.cat(data.class_rows)])
+        state.average = copy.deepcopy(state.generator).requires_grad_(False).eval()
     state.steps = steps
+    good = remember(state)
     if (path / "state.pt").is_file():
-        load_state(path / "state.pt", state)
+        good = load_state(path / "state.pt", state)
     elif member.parent is not None:
         start_from_parent(state, *load_member(folder, member.parent))
-    run_steps(state, data, settings, member, folder, dtype)
-    save_weights(path / "generator.safetensors", state.average)
-    save_weights(path / "discriminator.safetensors", state.discriminator)
-    write_json(path / "member.json", {"shape": shape, "steps": state.step, "seconds": round(state.seconds, 1)})
+        good = remember(state)
+    run_steps(state, good, data, reference, settings, member, folder, dtype)
+    chosen = choose(state.checkpoints)
+    load_networks(snapshot(path, chosen.step), state.average, state.discriminator)
+    save_networks(path, state.average, state.discriminator)
+    record = {"steps": state.steps, "ended_at": state.step, "chosen": chosen.step, "seconds": round(state.seconds, 1)}
+    write_json(
+        path / "member.json", {"shape": shape, **record, "checkpoints": [asdict(each) for each in state.checkpoints]}
+    )
+    say(f"fit {member.name}: kept step {chosen.step} of {state.step}" + describe_quality(chosen))
+    shutil.rmtree(snapshot(path, 0).parent)
     (path / "state.pt").unlink(missing_ok=True)
-    return state.step
+    assert state.steps is not None
+    return state.steps
 
 
 def run_steps(
     state: TrainingState,
+    good: dict[str, Any],
     data: TrainingData,
+    reference: Reference,
     settings: FitSettings,
     member: Member,
     folder: RunFolder,
     dtype: torch.dtype,
 ) -> None:
-    """Steps until the end; rows of metrics, grids of samples and checkpoints at their intervals."""
+    """Steps until the end; metrics, sheets of samples and saved states at their intervals; checkpoints at theirs.
+
+    `good` is the state to return to, with lower rates, if the training diverges.
+    """
     path = folder.member(member.name)
     metrics = Metrics(path / "metrics.csv", state.step)
     budget = settings.budget * member.share
-    checkpoint_at, sample_at = state.seconds + settings.checkpoint_interval, state.seconds + settings.sample_interval
+    save_at, sample_at = state.seconds + settings.checkpoint_interval, state.seconds + settings.sample_interval
+    balance = replace(state.balance)
     with track(f"fit {member.name}", 100, percent_done(state, budget), " %") as advance:
         while state.steps is None or state.step < state.steps:
             begun = time.monotonic()
             if state.steps is None and state.step > 0 and state.seconds >= PLAN_SHARE * budget:
-                unconditioned = math.ceil((state.step - 1) / settings.transition[0])  # the steps so far were to be
-                state.steps = max(state.step + 1, unconditioned, round(state.step * budget / state.seconds))
+                plan_steps(state, budget, settings)
                 say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
-            progress = state.step / state.steps if state.steps else 0.0
-            conditioning = 1.0 if member.parent else conditioning_at(progress, settings.transition)
+            conditioning = conditioning_of(state, member, settings)
             metrics.add(train_step(state, data, settings, conditioning, dtype))
+            is_checkpoint, is_last = checkpoint_due(state), state.step == state.steps
             state.seconds += time.monotonic() - begun
-            if state.step % settings.log_interval and state.step != state.steps:
+            if state.step % settings.log_interval and not is_checkpoint:
                 continue
             row = metrics.close_row(state)
-            if not all(map(math.isfinite, row.values())):
-                raise GanaugError(
-                    f"the training diverged before step {state.step}: a loss is no finite number. Lower fit.learning_rate."
-                )
-            advance(percent_done(state, budget), describe(row["separation"], state.balance.strength))
-            if state.seconds >= sample_at or state.step == state.steps:
+            if has_diverged(row):
+                state.seconds += roll_back(state, good, member)
+                metrics.rewind(state.step)
+                continue
+            sentence = describe(balance, state.balance)
+            balance = replace(state.balance)
+            advance(percent_done(state, budget), sentence)
+            if is_checkpoint:
+                begun = time.monotonic()
+                if conditioning == 1.0 or is_last:
+                    take_checkpoint(state, data, reference, settings, member, path, dtype)
+                    say(f"fit {member.name}, step {state.step}: {sentence}{describe_quality(state.checkpoints[-1])}")
+                good = remember(state)
+                state.seconds += time.monotonic() - begun
+            if state.seconds >= sample_at or is_last:
                 sample_at = state.seconds + settings.sample_interval
                 save_samples(folder.samples / f"{member.name}-step-{state.step:06d}.png", state, data)
-            if state.seconds >= checkpoint_at:
-                checkpoint_at = state.seconds + settings.checkpoint_interval
+            if state.seconds >= save_at:
+                save_at = state.seconds + settings.checkpoint_interval
                 metrics.save()
-                save_state(path / "state.pt", state)
+                save_state(path / "state.pt", state, good)
+            if has_stalled(state.checkpoints):
+                say(f"fit {member.name}: neither duality gap nor held-out score improves any more; ended early")
+                break
     metrics.save()
+
+
+def plan_steps(state: TrainingState, budget: float, settings: FitSettings) -> None:
+    unconditioned = math.ceil((state.step - 1) / settings.transition[0])  # the steps so far were to be
+    state.steps = max(state.step + 1, unconditioned, round(state.step * STEPS_SHARE * budget / state.seconds))
+
+
+def conditioning_of(state: TrainingState, member: Member, settings: FitSettings) -> float:
+    if member.parent or member.num_classes == 1:
+        return 1.0
+    return conditioning_at(state.step / state.steps if state.steps else 0.0, settings.transition)
+
+
+def checkpoint_due(state: TrainingState) -> bool:
+    """At the end of every NUM_CHECKPOINTS-th of the steps, from FIRST_CHECKPOINT on: earlier, they may not be known."""
+    if state.steps is None:
+        return False
+    now, before = (step * NUM_CHECKPOINTS // state.steps for step in (state.step, state.step - 1))
+    return now > before and now >= FIRST_CHECKPOINT
+
+
+def take_checkpoint(
+    state: TrainingState,
+    data: TrainingData,
+    reference: Reference,
+    settings: FitSettings,
+    member: Member,
+    path: Path,
+    dtype: torch.dtype,
+) -> None:
+    """Measures the state and keeps its networks, in case that it is chosen."""
+    gap = duality_gap(state, data, settings, dtype)
+    state.checkpoints.append(
+        validate(state.average, reference, member.classes, member.labels, state.step, round(gap, 4))
+    )
+    save_networks(snapshot(path, state.step), state.average, state.discriminator)
+
+
+def has_diverged(row: dict[str, float]) -> bool:
+    return any(not math.isfinite(value) or abs(value) > DIVERGED for name, value in row.items() if "loss" in name)
+
+
+def roll_back(state: TrainingState, good: dict[str, Any], member: Member) -> float:
+    """Returns to the state `good` with half the rates; returns the seconds that were lost, which stay counted."""
+    lost_at, caution, seconds = state.step, state.caution / 2, state.seconds
+    if caution < 0.5**MAX_ROLLBACKS:
+        raise GanaugError(
+            f"the training of {member.name} diverged before step {lost_at}, and again with rates lowered {MAX_ROLLBACKS} times: "
+            "a loss is no finite number. Check the images (ganaug check) or lower fit.learning_rate."
+        )
+    steps = state.steps
+    restore(state, copy.deepcopy(good))
+    state.steps = state.steps or steps
+    state.caution = caution
+    warn(
+        f"fit {member.name}: diverged before step {lost_at}; back to step {state.step} with learning rates lowered to {caution:g} of theirs"
+    )
+    return seconds - state.seconds
+
+
+def describe_quality(checkpoint: Checkpoint) -> str:
+    """The measures of a checkpoint as the end of a sentence."""
+    parts = [f"duality gap {checkpoint.gap:.2f}"]
+    if checkpoint.scores:
+        parts.append(
+            f"held out: KID {checkpoint.kid:.3f}, coverage {checkpoint.coverage:.0%}, right class {checkpoint.consistency:.0%}, "
+            f"copies {checkpoint.copies:.0%}".replace("%", " %")
+        )
+    return "; " + "; ".join(parts)
 
 
 def percent_done(state: TrainingState, budget: float) -> int:
     return int(100 * (state.step / state.steps if state.steps else min(PLAN_SHARE, state.seconds / budget)))
 
 
-class Metrics:
-    """The rows of metrics.csv, each the mean over the steps since the last; rows after a resumed step are dropped."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self.sums: dict[str, Tensor] = {}
-        self.num_summed = 0
-        if path.is_file() and step > 0:
-            table = pd.read_csv(path)
-            self.rows = [
-                {str(key): value for key, value in row.items()}
-                for row in table[table["step"] <= step].to_dict("records")
-            ]
-
-    def add(self, logged: dict[str, Tensor]) -> None:
-        self.sums = {key: value + self.sums[key] if self.sums else value for key, value in logged.items()}
-        self.num_summed += 1
-
-    def close_row(self, state: TrainingState) -> dict[str, float]:
-        means = {key: round(float(value) / self.num_summed, 5) for key, value in self.sums.items()}
-        row = {
-            "step": state.step,
-            "seconds": round(state.seconds, 1),
-            **means,
-            "augment": round(state.balance.strength, 4),
-        }
-        self.rows.append(row)
-        self.sums, self.num_summed = {}, 0
-        return row
-
-    def save(self) -> None:
-        with written_whole(self.path) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
-
-
-def build_state(shape: dict[str, int], settings: FitSettings, member: Member, device: torch.device) -> TrainingState:
+def build_state(shape: Shape, settings: FitSettings, member: Member, device: torch.device) -> TrainingState:
     """Networks, optimizers and random numbers at step 0, all derived from the seed and the member's classes."""
     seed = int(np.random.SeedSequence([settings.seed, *member.classes]).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):
@@ -201,62 +275,26 @@ def build_state(shape: dict[str, int], settings: FitSettings, member: Member, de
         discriminator_optimizer=adam(discriminator),
         rng=torch.Generator().manual_seed(seed),
         balance=Balance(),
+        anchors=torch.zeros(2, device=device),
     )
 
 
-def start_from_parent(state: TrainingState, generator: Generator, discriminator: Discriminator) -> None:
+def start_from_parent(state: TrainingState, generator: AnyGenerator, discriminator: Discriminator) -> None:
     for network in (state.generator, state.average):
         network.load_state_dict(generator.state_dict())
     state.discriminator.load_state_dict(discriminator.state_dict())
 
 
-def save_state(path: Path, state: TrainingState) -> None:
-    """Everything that the next step depends on."""
-    with written_whole(path) as temporary:
-        torch.save(
-            {
-                "networks": [network.state_dict() for network in networks_of(state)],
-                "optimizers": [state.generator_optimizer.state_dict(), state.discriminator_optimizer.state_dict()],
-                "rng": state.rng.get_state(),
-                "balance": [state.balance.strength, float(state.balance.separation_sum), state.balance.num_steps],
-                "counters": [state.step, state.steps, state.seconds],
-            },
-            temporary,
-        )
+def snapshot(path: Path, step: int) -> Path:
+    return path / "checkpoints" / f"step-{step:06d}"
 
 
-def load_state(path: Path, state: TrainingState) -> None:
-    """Inverts `save_state`. Raises `GanaugError` for a file that is damaged or made with other settings."""
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        for network, weights in zip(networks_of(state), saved["networks"], strict=True):
-            network.load_state_dict(weights)
-        state.generator_optimizer.load_state_dict(saved["optimizers"][0])
-        state.discriminator_optimizer.load_state_dict(saved["optimizers"][1])
-    except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError, EOFError) as error:
-        reason = (str(error) or "it ends too early.").splitlines()[0]
-        raise GanaugError(
-            f"the checkpoint {path} cannot be loaded: {reason} Delete it to train this part anew."
-        ) from None
-    state.rng.set_state(saved["rng"])
-    strength, separation_sum, num_steps = saved["balance"]
-    state.balance = Balance(strength, separation_sum, num_steps)
-    state.step, state.steps, state.seconds = saved["counters"]
+def save_networks(path: Path, generator: AnyGenerator, discriminator: Discriminator) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    save_weights(path / "generator.safetensors", generator)
+    save_weights(path / "discriminator.safetensors", discriminator)
 
 
-def networks_of(state: TrainingState) -> tuple[torch.nn.Module, ...]:
-    return state.generator, state.average, state.discriminator
-
-
-@torch.no_grad()
-def save_samples(path: Path, state: TrainingState, data: TrainingData) -> None:
-    """A sheet of the averaged generator's images: a row for each class, the same noise at every step."""
-    rng = torch.Generator().manual_seed(0)
-    device = data.images.device
-    rows = []
-    for label in data.labels:
-        noise = torch.randn(SAMPLE_COLUMNS, state.average.latent_size, generator=rng).to(device)
-        rows.append(to_uint8(state.average(noise, torch.full((SAMPLE_COLUMNS,), label, device=device))).cpu().numpy())
-    sheet = image_grid(np.stack(rows))
-    with written_whole(path) as temporary:
-        temporary.write_bytes(encode_png(sheet))
+def load_networks(path: Path, generator: AnyGenerator, discriminator: Discriminator) -> None:
+    load_weights(path / "generator.safetensors", generator)
+    load_weights(path / "discriminator.safetensors", discriminator)

@@ -1,6 +1,6 @@
 """One step of the game: the discriminator's update, then the generator's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -8,26 +8,34 @@ from torch.nn import functional as F
 
 from ..data.images import to_float
 from ..settings import FitSettings
-from .balance import Balance, adapt
-from .diffaug import augment
-from .losses import mode_seeking, non_saturating_discriminator, non_saturating_generator, r1_penalty
-from .networks import SPREAD_GROUP, Discriminator, Generator
+from .balance import Balance, decide, skips_discriminator
+from .diffaug import augment, reflect
+from .losses import LOSSES, consistency, gradient_penalty, lecam, mode_seeking
+from .mixing import AnyGenerator, MixingGenerator, reconstruction
+from .networks import SPREAD_GROUP, Discriminator, Verdicts
+from .validation import Checkpoint
+
+NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
+ANCHOR_RATE = 0.01  # of the moving averages of LeCam
 
 
 @dataclass
 class TrainingState:
     """Everything that changes while a GAN trains; all of it is in a checkpoint."""
 
-    generator: Generator
-    average: Generator  # exponential moving average: the one that is used afterwards
+    generator: AnyGenerator
+    average: AnyGenerator  # exponential moving average: the one that is used afterwards
     discriminator: Discriminator
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     rng: torch.Generator  # on the CPU; noise, labels, data order and augmentation all come from it
     balance: Balance
+    anchors: Tensor  # (2,) moving averages of the logits on real and generated images
+    caution: float = 1.0  # factor on both learning rates; halved whenever a training that diverged is rolled back
     step: int = 0
     steps: int | None = None  # of the whole training; None while a budget has not settled them
     seconds: float = 0.0
+    checkpoints: list[Checkpoint] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,9 @@ class TrainingData:
     class_rows: tuple[Tensor, ...]  # rows of each class
     labels: tuple[int, ...]  # the network's label of each of these classes
     mirror: str
+    held_out: tuple[Tensor, Tensor] | None = (
+        None  # images (M, C, H, W) uint8 on their device, the network's labels (M,) on the CPU
+    )
 
 
 def conditioning_at(progress: float, transition: tuple[float, float]) -> float:
@@ -56,12 +67,7 @@ def draw_real(data: TrainingData, classes: Tensor, rng: torch.Generator) -> Tens
     """Float images (N, C, H, W) in [-1, 1] of the classes asked for, mirrored at random where the data allow it."""
     groups = [draw_group(data.class_rows[c], rng) for c in classes[::SPREAD_GROUP].tolist()]
     rows = torch.cat(groups)
-    images = to_float(data.images[rows.to(data.images.device)])
-    for axis, names in ((3, ("horizontal", "both")), (2, ("vertical", "both"))):
-        if data.mirror in names:
-            flipped = torch.rand(len(images), 1, 1, 1, generator=rng).to(images.device) < 0.5
-            images = torch.where(flipped, images.flip(axis), images)
-    return images
+    return reflect(to_float(data.images[rows.to(data.images.device)]), data.mirror, rng)
 
 
 def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
@@ -74,45 +80,95 @@ def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
 def train_step(
     state: TrainingState, data: TrainingData, settings: FitSettings, conditioning: float, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Both updates and the average's; returns what to log, as tensors on the device."""
-    network_labels = torch.tensor(data.labels)
-    device = data.images.device
-    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    classes = draw_labels(data, settings.batch_size, state.rng)
-    labels = network_labels[classes].to(device)
-    noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(device)
-    real = draw_real(data, classes, state.rng)
+    """Both updates, on the same generated images, the average's and the controller's; returns what to log, as tensors on
+    the device."""
+    autocast = torch.autocast(data.images.device.type, dtype, enabled=dtype != torch.float32)
+    set_rates(state, settings.learning_rate)
+    real, noise, labels = draw_batch(state, data, settings)
+    logged: dict[str, Tensor] = {}
     with autocast:  # one context for each update: it keeps the weights that it has cast
-        logged = discriminator_step(state, real, noise, labels, conditioning, settings)
-    labels = network_labels[draw_labels(data, settings.batch_size, state.rng)].to(device)
-    noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(device)
+        fake = state.generator(noise, labels, conditioning)
+    if not skips_discriminator(state.balance, state.step):
+        with autocast:
+            logged |= discriminator_step(state, real, fake.detach(), labels, conditioning, settings)
+        if state.balance.observe(logged["separation"], logged["variety"]):
+            with torch.no_grad(), autocast:
+                memorized = memorization(state, data, conditioning, settings)
+            decide(state.balance, memorized, settings.augment_target, settings.augment_limits)
     with autocast:
-        logged |= generator_step(state, noise, labels, conditioning, settings)
-    adapt(state.balance, logged["separation"], settings.augment_target, settings.augment_limits)
+        logged |= generator_step(state, real, fake, noise, labels, conditioning, settings)
     state.step += 1
     update_average(state.average, state.generator, 0.5 ** (1 / max(1.0, settings.ema_half_life * state.step)))
     return logged
 
 
+def set_rates(state: TrainingState, learning_rate: float) -> None:
+    """The generator's rate, and the discriminator's as far as the balance slows it down or speeds it up."""
+    for optimizer, pace in ((state.generator_optimizer, 1.0), (state.discriminator_optimizer, state.balance.pace)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * state.caution * pace
+
+
+def draw_batch(state: TrainingState, data: TrainingData, settings: FitSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """Real images (N, C, H, W), noise (N, latent_size) and the labels (N,) that real and generated images share."""
+    classes = draw_labels(data, settings.batch_size, state.rng)
+    labels = torch.tensor(data.labels)[classes].to(data.images.device)
+    noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(data.images.device)
+    return draw_real(data, classes, state.rng), noise, labels
+
+
+def see(state: TrainingState, images: Tensor, labels: Tensor, settings: FitSettings, grouped: bool = True) -> Verdicts:
+    """What the discriminator says of images, augmented as they are now."""
+    augmented = augment(images, settings.augment, state.balance.strength, state.rng)
+    return state.discriminator(augmented, labels, grouped)  # type: ignore[no-any-return]
+
+
+def memorization(state: TrainingState, data: TrainingData, conditioning: float, settings: FitSettings) -> Tensor | None:
+    """P(D(trained on) > D(held out)) for images of the same classes; None where none is held out."""
+    if data.held_out is None:
+        return None
+    images, labels = data.held_out
+    rows = torch.randint(len(labels), (NUM_HELD_OUT,), generator=state.rng)
+    classes = [data.labels.index(label) for label in labels[rows].tolist()]
+    own = torch.stack([draw_group(data.class_rows[c], state.rng)[0] for c in classes])
+    seen = to_float(torch.cat([data.images[own.to(images.device)], images[rows.to(images.device)]]))
+    asked = labels[rows].to(images.device).repeat(2)
+    logits = whole_logits(see(state, seen, asked, settings, grouped=False), conditioning)
+    return separation(logits[:NUM_HELD_OUT], logits[NUM_HELD_OUT:])
+
+
 def discriminator_step(
-    state: TrainingState, real: Tensor, noise: Tensor, labels: Tensor, conditioning: float, settings: FitSettings
+    state: TrainingState, real: Tensor, fake: Tensor, labels: Tensor, conditioning: float, settings: FitSettings
 ) -> dict[str, Tensor]:
-    """min_D L_uncond + conditioning L_cond + class_weight CE(real) + gamma / 2 R1 (lazily, weighted by its interval)."""
-    with torch.no_grad():
-        fake = state.generator(noise, labels, conditioning)
+    """min_D L_uncond + conditioning L_cond + class_weight CE(real) + penalties (the gradients' lazily, weighted by their
+    interval)."""
     strength = state.balance.strength
-    real = augment(real, settings.augment, strength, state.rng)
-    fake = augment(fake, settings.augment, strength, state.rng)
-    penalize = settings.r1_weight > 0 and state.step % settings.r1_interval == 0
-    real.requires_grad_(penalize)
-    on_real, on_fake = state.discriminator(real, labels), state.discriminator(fake, labels)
-    loss = non_saturating_discriminator(on_real.unconditional, on_fake.unconditional)
-    loss = loss + conditioning * non_saturating_discriminator(on_real.conditional, on_fake.conditional)
+    seen_real = augment(real, settings.augment, strength, state.rng)
+    seen_fake = augment(fake, settings.augment, strength, state.rng)
+    penalize = state.step % settings.penalty_interval == 0
+    seen_real.requires_grad_(penalize and settings.r1_weight > 0)
+    seen_fake.requires_grad_(penalize and settings.r2_weight > 0)
+    on_real, on_fake = state.discriminator(seen_real, labels), state.discriminator(seen_fake, labels)
+    adversarial = LOSSES[settings.loss].discriminator
+    loss = adversarial(on_real.unconditional, on_fake.unconditional)
+    loss = loss + conditioning * adversarial(on_real.conditional, on_fake.conditional)
     class_loss = F.cross_entropy(on_real.classes, labels)
     total = loss + settings.class_weight * class_loss
-    if penalize:
-        penalty = r1_penalty(on_real.unconditional + conditioning * on_real.conditional, real)
-        total = total + settings.r1_weight / 2 * settings.r1_interval * penalty
+    real_logits, fake_logits = whole_logits(on_real, conditioning), whole_logits(on_fake, conditioning)
+    for weight, logits, images in (
+        (settings.r1_weight, real_logits, seen_real),
+        (settings.r2_weight, fake_logits, seen_fake),
+    ):
+        if images.requires_grad:
+            total = total + weight / 2 * settings.penalty_interval * gradient_penalty(logits, images)
+    if settings.lecam_weight > 0:
+        total = total + settings.lecam_weight * lecam(real_logits, fake_logits, *state.anchors)
+        means = torch.stack([real_logits.detach().mean(), fake_logits.detach().mean()])
+        state.anchors.lerp_(means, ANCHOR_RATE)
+    if settings.consistency_weight > 0:
+        for logits, images in ((real_logits, real), (fake_logits, fake)):
+            again = whole_logits(see(state, images, labels, settings), conditioning)
+            total = total + settings.consistency_weight * consistency(logits, again)
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     state.discriminator_optimizer.step()
@@ -122,7 +178,13 @@ def discriminator_step(
         "class_loss": class_loss.detach(),
         "class_accuracy": (on_real.classes.detach().argmax(1) == labels).float().mean(),
         "separation": separation(on_real.unconditional.detach(), on_fake.unconditional.detach()),
+        "variety": on_fake.spread.detach().mean() / on_real.spread.detach().mean().clamp_min(1e-6),
     }
+
+
+def whole_logits(verdicts: Verdicts, conditioning: float) -> Tensor:
+    """(N,): the logit whose gradient the generator follows, as far as conditioning is ramped in."""
+    return verdicts.unconditional + conditioning * verdicts.conditional
 
 
 def separation(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -131,17 +193,30 @@ def separation(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def generator_step(
-    state: TrainingState, noise: Tensor, labels: Tensor, conditioning: float, settings: FitSettings
+    state: TrainingState,
+    real: Tensor,
+    fake: Tensor,
+    noise: Tensor,
+    labels: Tensor,
+    conditioning: float,
+    settings: FitSettings,
 ) -> dict[str, Tensor]:
-    """min_G L_uncond + conditioning L_cond + diversity_weight MS."""
-    images = state.generator(noise, labels, conditioning)
-    verdicts = state.discriminator(augment(images, settings.augment, state.balance.strength, state.rng), labels)
-    loss = non_saturating_generator(verdicts.unconditional) + conditioning * non_saturating_generator(
-        verdicts.conditional
-    )
-    diversity = mode_seeking(images, noise)
+    """min_G L_uncond + conditioning L_cond + diversity_weight MS, and the reconstruction in the mixing family.
+
+    `fake` (N, C, H, W) is the generator's output for `noise`, with its graph; `real` pairs with it.
+    """
+    on_fake = see(state, fake, labels, settings)
+    adversarial, pairs = LOSSES[settings.loss].generator, LOSSES[settings.loss].pairs
+    with torch.no_grad():
+        on_real = see(state, real, labels, settings) if pairs else on_fake
+    loss = adversarial(on_real.unconditional, on_fake.unconditional)
+    loss = loss + conditioning * adversarial(on_real.conditional, on_fake.conditional)
+    if isinstance(state.generator, MixingGenerator):
+        loss = loss + settings.reconstruction_weight * reconstruction(state.generator.reconstruct(real), real)
+    diversity = mode_seeking(fake, noise)
     weights = list(state.generator.parameters())
-    gradients = torch.autograd.grad(loss + settings.diversity_weight * diversity, weights)  # none for the discriminator
+    wanted = settings.diversity_weight * state.balance.variety_weight
+    gradients = torch.autograd.grad(loss + wanted * diversity, weights)  # none for the discriminator
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = gradient
     state.generator_optimizer.step()

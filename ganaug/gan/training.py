@@ -6,21 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..data.cache import ImageSet, load, prepare, verify_source
 from ..data.check import CheckReport, format_report
 from ..data.source import refuse_inside
+from ..data.split import hold_out
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import format_duration, say
 from ..runs import SCHEMA, RunFolder, describe_versions, read_json, write_json, write_text
 from ..settings import FitSettings, Recipe, RecipeLike, dump_recipe, keep_settled, load_recipe
+from .judge import train_judge
 from .member import build_state, network_shape, train_member, trained_steps
 from .steps import TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
+from .symmetry import safe_reflections
+from .validation import Labelled, Reference, only
 
 NUM_TIMED_STEPS = 6  # after as many to warm up
+MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
     else:
         images, report = prepare(data, resolved.data, folder.data, device.type)
         write_json(folder.check, report.to_json())
+    resolved = _settle_mirror(resolved, images, device)
     resolved = _settle_threads(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
@@ -78,30 +85,52 @@ def train_members(
     settings = recipe.fit
     torch.set_num_threads(settings.threads or 1)
     dtype = resolve_precision(settings.precision, device)
+    split = split_images(images, recipe, device)
+    train, held_out = split
+    mirror, num_classes = recipe.data.mirror, len(images.class_names)
+    judge = train_judge(train.images, train.labels, num_classes, mirror, settings.seed, dtype)
+    reference = Reference(judge, train, held_out)
     total_steps = settings.steps
     for member in members:
         done = trained_steps(folder, member.name)
         if done is None:
-            data = training_data(images, member, recipe, device)
-            done = train_member(
-                folder, member, data, settings, total_steps and member_steps(member, total_steps), dtype
-            )
+            data = training_data(split, member, mirror)
+            steps = total_steps and member_steps(member, total_steps)
+            done = train_member(folder, member, data, reference, settings, steps, dtype)
         total_steps = total_steps or _total_of(member, done)
     assert total_steps is not None  # there is at least one member
     return total_steps
 
 
-def training_data(images: ImageSet, member: Member, recipe: Recipe, device: torch.device) -> TrainingData:
-    """The training images of the member's classes, whole on the device as uint8."""
-    pixels, labels = images.subset("train")
-    chosen = torch.from_numpy(labels)
-    rows = [torch.where(chosen == k)[0] for k in member.classes]
-    kept = torch.cat(rows)
-    ends = torch.tensor([len(r) for r in rows]).cumsum(0).tolist()
-    positions = [torch.arange(end - len(r), end) for end, r in zip(ends, rows, strict=True)]
-    return TrainingData(
-        torch.from_numpy(pixels[kept.numpy()]).to(device), tuple(positions), member.labels, recipe.data.mirror
-    )
+def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[Labelled, Labelled]:
+    """The images to train on and those held out to judge the training by, whole on the device.
+
+    The data's own validation split, where it has one; else `fit.validation` of every class of at least MIN_TO_HOLD_OUT
+    training images, where groups stay on one side. The test split is in neither.
+    """
+    train, held_out = images.indices("train"), images.indices("valid")
+    if not len(held_out) and recipe.fit.validation > 0:
+        labels = images.labels[train]
+        large = train[np.bincount(labels, minlength=len(images.class_names))[labels] >= MIN_TO_HOLD_OUT]
+        groups = np.unique(np.array(images.groups)[large], return_inverse=True)[1]
+        if len(large):
+            held_out = large[hold_out(images.labels[large], groups, recipe.fit.validation, recipe.fit.seed)]
+            train = np.setdiff1d(train, held_out)
+    parts = [
+        Labelled(torch.from_numpy(np.asarray(images.images[rows])).to(device), torch.from_numpy(images.labels[rows]))
+        for rows in (train, held_out)
+    ]
+    return parts[0], parts[1]
+
+
+def training_data(split: tuple[Labelled, Labelled], member: Member, mirror: str) -> TrainingData:
+    """What a member learns from: the images of its classes."""
+    train, held_out = (only(part, member.classes) for part in split)
+    rows = tuple(torch.where(train.labels == k)[0] for k in member.classes)
+    network_labels = torch.zeros(max(member.classes) + 1, dtype=torch.int64)
+    network_labels[list(member.classes)] = torch.tensor(member.labels)
+    others = (held_out.images, network_labels[held_out.labels]) if len(held_out.labels) else None
+    return TrainingData(train.images, rows, member.labels, mirror, others)
 
 
 def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
@@ -112,7 +141,7 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
     with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
         images, report = prepare(data, resolved.data, Path(folder) / "data", device.type)
         member = STRATEGIES[settings.strategy](len(images.class_names))[0]
-        training = training_data(images, member, resolved, device)
+        training = training_data(split_images(images, resolved, device), member, resolved.data.mirror)
         counts, image_size, channels = images.counts("train"), images.image_size, images.channels
     pace = min(pace_by_threads(training, member, settings, device).values())
     steps = settings.steps or max(1, round(settings.budget / pace))
@@ -184,12 +213,25 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
     return load_recipe(recipe)
 
 
+def _settle_mirror(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
+    """The recipe with the reflections that the training images allow."""
+    if recipe.data.mirror != "auto":
+        return recipe
+    dtype = resolve_precision(recipe.fit.precision, device)
+    torch.set_num_threads(recipe.fit.threads or 1)
+    train = split_images(images, recipe, device)[0]
+    mirror = safe_reflections(train, len(images.class_names), recipe.fit.seed, dtype)
+    say(f"reflections that keep the class: {mirror} (set data.mirror to change it)")
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mirror": mirror})})
+
+
 def _settle_threads(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
     """The recipe with the fastest number of threads, which a resumed or repeated run then keeps."""
     if recipe.fit.threads is not None or device.type != "cpu":
         return recipe
     member = STRATEGIES[recipe.fit.strategy](len(images.class_names))[0]
-    paces = pace_by_threads(training_data(images, member, recipe, device), member, recipe.fit, device)
+    data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
+    paces = pace_by_threads(data, member, recipe.fit, device)
     threads = min(paces, key=lambda count: paces[count])
     say(f"{threads} of {num_cores()} cores: {1000 * paces[threads]:.0f} ms a step")
     return recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"threads": threads})})

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..data.images import to_float, to_uint8
-from ..gan.networks import Discriminator, Generator
+from ..gan.mixing import AnyGenerator
+from ..gan.networks import Discriminator
 
 CHUNK = 64  # images in every call of a network: convolutions may round differently for other sizes
 
@@ -36,7 +37,7 @@ def noise_of(seeds: Sequence[int], latent_size: int, truncation: float) -> Tenso
 
 @torch.inference_mode()
 def sample(
-    generator: Generator,
+    generator: AnyGenerator,
     discriminator: Discriminator,
     judge: Discriminator | None,
     seeds: Sequence[int],

@@ -1,0 +1,72 @@
+"""What a training needs to go on exactly where it was: in a file after an interruption, in memory after a divergence."""
+
+import copy
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import GanaugError
+from ..runs import written_whole
+from .balance import Balance
+from .steps import TrainingState
+from .validation import Checkpoint
+
+
+def capture(state: TrainingState) -> dict[str, Any]:
+    """Everything that the next step depends on; tensors are shared with the state."""
+    return {
+        "networks": [network.state_dict() for network in networks_of(state)],
+        "optimizers": [state.generator_optimizer.state_dict(), state.discriminator_optimizer.state_dict()],
+        "rng": state.rng.get_state(),
+        "balance": state.balance.to_json(),
+        "anchors": state.anchors,
+        "caution": state.caution,
+        "counters": [state.step, state.steps, state.seconds],
+        "checkpoints": [asdict(checkpoint) for checkpoint in state.checkpoints],
+    }
+
+
+def restore(state: TrainingState, saved: dict[str, Any]) -> None:
+    """Inverts `capture`."""
+    for network, weights in zip(networks_of(state), saved["networks"], strict=True):
+        network.load_state_dict(weights)
+    state.generator_optimizer.load_state_dict(saved["optimizers"][0])
+    state.discriminator_optimizer.load_state_dict(saved["optimizers"][1])
+    state.rng.set_state(saved["rng"])
+    state.balance = Balance.from_json(saved["balance"])
+    state.anchors.copy_(saved["anchors"])
+    state.caution = saved["caution"]
+    state.step, state.steps, state.seconds = saved["counters"]
+    state.checkpoints = [Checkpoint.from_json(values) for values in saved["checkpoints"]]
+
+
+def remember(state: TrainingState) -> dict[str, Any]:
+    """A copy of `capture` that later steps do not change."""
+    return copy.deepcopy(capture(state))
+
+
+def save_state(path: Path, state: TrainingState, good: dict[str, Any]) -> None:
+    """The state and, for the case that it diverges, an earlier one to return to."""
+    with written_whole(path) as temporary:
+        torch.save({"now": capture(state), "good": good}, temporary)
+
+
+def load_state(path: Path, state: TrainingState) -> dict[str, Any]:
+    """Inverts `save_state`. Raises `GanaugError` for a file that is damaged or made with other settings."""
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        restore(state, saved["now"])
+        good: dict[str, Any] = saved["good"]
+    except (RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError, EOFError) as error:
+        reason = (str(error) or "it ends too early.").splitlines()[0]
+        raise GanaugError(
+            f"the checkpoint {path} cannot be loaded: {reason} Delete it to train this part anew."
+        ) from None
+    return good
+
+
+def networks_of(state: TrainingState) -> tuple[torch.nn.Module, ...]:
+    return state.generator, state.average, state.discriminator
