@@ -110,10 +110,14 @@ class FitSettings(Settings):
         None, ge=1, description="CPU threads; by default as many as a short measurement finds fastest."
     )
     batch_size: int = Field(
-        64, ge=4, multiple_of=4, description="Images of each kind (real, generated) in a step; fours of one class."
+        32, ge=4, multiple_of=4, description="Images of each kind (real, generated) in a step; fours of one class."
     )
     latent_size: int = Field(16, ge=2, description="Length of the noise vector z.")
-    width: int = Field(32, ge=4, description="Channels of the networks at full resolution; deeper layers have more.")
+    width: Annotated[Literal["auto"] | Annotated[int, Field(ge=4)], BeforeValidator(parse_number)] = Field(
+        "auto",
+        description="Channels of the networks at half the image's side, twice as many with each halving; auto takes as many "
+        "as leave the budget enough steps, 16 or 32 on a CPU, 32 to 128 on a GPU.",
+    )
     learning_rate: float = Field(4e-4, gt=0, description="Adam's rate for both networks.")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's second-moment decay; the first is 0.")
     loss: Literal["non-saturating", "hinge", "relativistic"] = Field(
@@ -128,7 +132,7 @@ class FitSettings(Settings):
     )
     diversity_weight: float = Field(0.3, ge=0, description="Weight of the mode-seeking term.")
     reconstruction_weight: float = Field(
-        10.0, ge=0, description="Weight of the reconstruction of real images, in the mixing family."
+        2.0, ge=0, description="Weight of the reconstruction of real images, in the mixing family."
     )
     class_weight: float = Field(0.2, ge=0, description="Weight of the discriminator's cross-entropy on real images.")
     transition: tuple[Annotated[float, Field(ge=0.2, le=1)], Annotated[float, Field(ge=0.2, le=1)]] = Field(
@@ -139,10 +143,10 @@ class FitSettings(Settings):
         description="Differentiable augmentations; leave out any that breaks a label.",
     )
     augment_target: float = Field(
-        0.75,
+        0.6,
         gt=0.5,
         lt=1,
-        description="Separation P(D(real) > D(generated)) above which the augmentation is strengthened.",
+        description="P(D(trained on) > D(held out)) above which the augmentation is strengthened: .5 is no memorization.",
     )
     augment_limits: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
         (0.1, 0.8), description="Least and greatest probability of each augmentation."
@@ -263,7 +267,7 @@ def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe
 def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
     """`wanted` with what a run has settled already, wherever it leaves that open: size, precision, steps and threads."""
     settled = {}
-    for stage, names in {"data": ("image_size", "mirror"), "fit": ("precision", "steps", "threads")}.items():
+    for stage, names in {"data": ("image_size", "mirror"), "fit": ("precision", "steps", "threads", "width")}.items():
         asked, known = getattr(wanted, stage), getattr(stored, stage)
         still_open = [name for name in names if getattr(asked, name) in ("auto", None)]
         settled[stage] = asked.model_copy(update={name: getattr(known, name) for name in still_open})

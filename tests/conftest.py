@@ -1,13 +1,14 @@
-"""One core, and one tiny trained run that many tests read. Nothing may write into the session's folders."""
+"""One core, hasty checkpoints, and one tiny trained run that many tests read. Nothing may write into the session's folders."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hurry import hurry
 from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS
 
-import ganaug.gan.training
 import ganaug.study.compare
+from ganaug.gan import training
 from ganaug.gan.training import fit
 from ganaug.pipeline import write_digits
 from ganaug.synthesis.synthesize import synthesize
@@ -17,9 +18,16 @@ from ganaug.synthesis.synthesize import synthesize
 def one_core():
     """The program sees a single core: nothing runs in parallel, and what a test patches is what runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (ganaug.gan.training, ganaug.study.compare):
+        for stage in (training, ganaug.study.compare):
             patch.setattr(stage, "num_cores", lambda: 1)
         torch.set_num_threads(1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hasty_checkpoints():
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
         yield
 
 

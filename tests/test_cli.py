@@ -264,7 +264,7 @@ BAD_FITS = {
         "diverged",
     ),
     "too large": (
-        lambda few, tmp: ("fit", few, "--out", tmp / "run", *FIT, "--set", "fit.width=100000000"),
+        lambda few, tmp: ("fit", few, "--out", tmp / "run", *FIT, "--set", "fit.width=10000000000"),
         "out of memory",
     ),
 }

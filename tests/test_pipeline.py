@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hurry import PROGRAM
 from tiny import RUN, ganaug, python, refused, stamps, write_few_digits
 
 from ganaug.data import cache
@@ -72,7 +73,7 @@ def test_other_settings_and_other_folders_are_refused(few, finished):
 
 def interrupt(arguments, pattern, out, number):
     """Starts the command, sends it a signal once a file of that pattern is there; returns what the process left."""
-    command = [sys.executable, "-m", "ganaug", *map(str, arguments)]
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not any(out.glob(pattern)):
             time.sleep(0.005)
@@ -135,7 +136,7 @@ def test_the_guard_notices(guarded, tmp_path):
 def test_demo_with_workers_needs_no_network(guarded, tmp_path):
     out = tmp_path / "demo"
     arguments = ("demo", "--out", out, *RUN, "--set", "compare.jobs=2")
-    command = [sys.executable, "-m", "ganaug", *map(str, arguments)]
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, env=guarded)
     assert result.returncode == 0, result.stderr
     assert not [path.read_text() for path in (tmp_path / "guard").glob("tried-*")]
@@ -159,7 +160,7 @@ def test_the_digits_are_the_same_at_every_call(tmp_path, monkeypatch):
 
 
 LEARN = ("--steps", "80", "--set", "fit.width=16", "--set", "fit.batch_size=32", "--set", "fit.learning_rate=0.001")
-LEARN = (*LEARN, "--set", "fit.threads=1", "--set", "fit.precision=fp32")
+LEARN = (*LEARN, "--set", "fit.threads=1", "--set", "fit.precision=fp32", "--set", "data.mirror=none")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ def capture(state: TrainingState) -> dict[str, Any]:
         "rng": state.rng.get_state(),
         "balance": state.balance.to_json(),
         "anchors": state.anchors,
+        "spreads": state.spreads,
         "caution": state.caution,
         "counters": [state.step, state.steps, state.seconds],
         "checkpoints": [asdict(checkpoint) for checkpoint in state.checkpoints],
@@ -38,6 +39,7 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.rng.set_state(saved["rng"])
     state.balance = Balance.from_json(saved["balance"])
     state.anchors.copy_(saved["anchors"])
+    state.spreads.copy_(saved["spreads"])
     state.caution = saved["caution"]
     state.step, state.steps, state.seconds = saved["counters"]
     state.checkpoints = [Checkpoint.from_json(values) for values in saved["checkpoints"]]

@@ -11,6 +11,7 @@ from .losses import LOSSES
 from .steps import TrainingData, TrainingState, discriminator_step, draw_batch, generator_step, see
 
 CONDITIONING = 1.0  # the gap is that of the whole, conditional game
+NUM_JUDGED = 4  # batches that a value of the game is averaged over
 RIVAL_STEPS = 10  # that each player is given to find a better answer to the other
 
 Rival = Callable[[TrainingState, TrainingData, FitSettings], None]
@@ -19,29 +20,29 @@ Rival = Callable[[TrainingState, TrainingData, FitSettings], None]
 def duality_gap(state: TrainingState, data: TrainingData, settings: FitSettings, dtype: torch.dtype) -> float:
     """max_D' M(G, D') - min_G' M(G', D), with M minus the discriminator's adversarial loss; 0 at a Nash equilibrium.
 
-    Eq. 3 of the paper. Each rival starts from the player's own weights and takes RIVAL_STEPS steps, so that the gap is a
-    lower bound up to the noise of its batches; both are judged on one batch that they did not train on. The training itself
-    is left as it was: copies play, with random numbers of their own.
+    Eq. 3 of the paper. A rival starts from a player's own weights and takes RIVAL_STEPS steps, so that the gap is a lower
+    bound; the player itself is a candidate, too, so that it is never negative. All are judged on batches that no rival
+    trained on. The training is left as it was: copies play, with random numbers of their own.
     """
-    against_rival_discriminator, against_rival_generator = (
-        loss_against(rival, state, data, settings, dtype) for rival in (train_discriminator, train_generator)
+    now, after_discriminator, after_generator = (
+        loss_after(rival, state, data, settings, dtype) for rival in (None, train_discriminator, train_generator)
     )
-    return against_rival_generator - against_rival_discriminator
+    return max(now, after_generator) - min(now, after_discriminator)
 
 
-def loss_against(
-    rival: Rival, state: TrainingState, data: TrainingData, settings: FitSettings, dtype: torch.dtype
+def loss_after(
+    rival: Rival | None, state: TrainingState, data: TrainingData, settings: FitSettings, dtype: torch.dtype
 ) -> float:
-    """The discriminator's loss after one of the players has been trained against the other."""
+    """The discriminator's adversarial loss, once one of the players has been trained against the other."""
     play = rivals(state)
     autocast = torch.autocast(data.images.device.type, dtype, enabled=dtype != torch.float32)
-    for _ in range(RIVAL_STEPS):
+    for _ in range(RIVAL_STEPS if rival else 0):
         with autocast:
-            rival(play, data, settings)
+            rival(play, data, settings)  # type: ignore[misc]
         play.step += 1
     play.rng.manual_seed(state.step + 1)
     with torch.no_grad(), autocast:
-        return adversarial_loss(play, data, settings)
+        return sum(adversarial_loss(play, data, settings) for _ in range(NUM_JUDGED)) / NUM_JUDGED
 
 
 def train_discriminator(play: TrainingState, data: TrainingData, settings: FitSettings) -> None:

@@ -75,6 +75,8 @@ def affine(images: Tensor, operations: Collection[str], strength: float, rng: Ge
     """
     chosen = torch.where(torch.rand(len(images), generator=rng) < strength)[0]
     n = len(chosen)
+    if n == 0:
+        return images
     log_scale = (torch.rand(n, generator=rng) - 0.5) / 2 * ("scale" in operations)
     angle = (torch.rand(n, generator=rng) - 0.5) * (24 / 180 * pi) * ("rotation" in operations)
     zoom = 2.0**log_scale

@@ -1,6 +1,7 @@
 """Losses and penalties of the two players, each a plain function with its equation.
 
-Logits have shape (N,); images (N, C, H, W) in [-1, 1]. Every function returns a scalar tensor, to be minimized. The losses
+Logits have shape (N,); images (N, C, H, W) in [-1, 1]. Every function returns a scalar tensor, to be minimized,
+but for mode seeking, which has a value for each pair. The losses
 of one player share a signature; LOSSES names the pairs.
 """
 
@@ -67,12 +68,13 @@ def consistency(logits: Tensor, logits_of_augmented: Tensor) -> Tensor:
     """E[(D(x) - D(T(x)))^2]. Zhang et al. (2020), eq. 4, https://arxiv.org/abs/1910.12027
 
     On real and on generated images it is the balanced consistency of Zhao et al. (2021), https://arxiv.org/abs/2002.04724
+    Deviation: with differentiable augmentation both logits are of augmented views.
     """
     return (logits - logits_of_augmented).square().mean()
 
 
 def mode_seeking(images: Tensor, noise: Tensor) -> Tensor:
-    """1 / (d(G(z1), G(z2)) / d(z1, z2) + eps), the mean over pairs of one class. Mao et al. (2019), eq. 3 and section 3.2,
+    """(N / 2,): 1 / (d(G(z1), G(z2)) / d(z1, z2) + eps) for pairs of one class. Mao et al. (2019), eq. 3 and section 3.2,
     https://arxiv.org/abs/1903.05628
 
     Pairs are neighbours in the batch: (0, 1), (2, 3), ... Deviation from the paper: d compares images averaged over 4 x 4
@@ -85,7 +87,7 @@ def mode_seeking(images: Tensor, noise: Tensor) -> Tensor:
     shape = centred / contrast
     image_distance = (shape[0::2] - shape[1::2]).abs().mean(dim=1)
     noise_distance = (noise[0::2] - noise[1::2]).abs().mean(dim=1)
-    return (1 / (image_distance / noise_distance + 0.05)).mean()
+    return 1 / (image_distance / noise_distance + 0.05)
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of real and generated images' logits

@@ -35,16 +35,19 @@ Shape = dict[str, Any]
 
 
 def build_networks(shape: Shape) -> tuple[AnyGenerator, Discriminator]:
-    """Fresh networks of a shape {family, class_counts, image_size, channels, latent_size, width}, as stored in member.json."""
-    counts, size, channels, width = shape["class_counts"], shape["image_size"], shape["channels"], shape["width"]
+    """Fresh networks of a shape {family, class_counts, image_size, channels, mirror, latent_size,
+    width}, as stored in member.json."""
+    counts, size, channels = shape["class_counts"], shape["image_size"], shape["channels"]
+    latent, width = shape["latent_size"], shape["width"]
     discriminator = Discriminator(len(counts), size, channels, width)
     if shape["family"] == "mixing":
-        return MixingGenerator(counts, size, channels, width), discriminator
-    return Generator(len(counts), size, channels, shape["latent_size"], width), discriminator
+        return MixingGenerator(counts, size, channels, latent, width, shape["mirror"]), discriminator
+    return Generator(len(counts), size, channels, latent, width), discriminator
 
 
 def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> Shape:
     """What `build_networks` needs to know."""
+    assert settings.width != "auto", "fit settles it before any network is built"
     counts = [0] * member.num_classes
     for label, rows in zip(member.labels, data.class_rows, strict=True):
         counts[label] = len(rows)
@@ -53,6 +56,7 @@ def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> 
         "class_counts": counts,
         "image_size": data.images.shape[-1],
         "channels": data.images.shape[1],
+        "mirror": data.mirror,
         "latent_size": settings.latent_size,
         "width": settings.width,
     }
@@ -110,6 +114,7 @@ def train_member(
     load_networks(snapshot(path, chosen.step), state.average, state.discriminator)
     save_networks(path, state.average, state.discriminator)
     record = {"steps": state.steps, "ended_at": state.step, "chosen": chosen.step, "seconds": round(state.seconds, 1)}
+    record["rollbacks"] = round(-math.log2(state.caution))
     write_json(
         path / "member.json", {"shape": shape, **record, "checkpoints": [asdict(each) for each in state.checkpoints]}
     )
@@ -276,6 +281,7 @@ def build_state(shape: Shape, settings: FitSettings, member: Member, device: tor
         rng=torch.Generator().manual_seed(seed),
         balance=Balance(),
         anchors=torch.zeros(2, device=device),
+        spreads=torch.tensor([[1.0], [0.0]], device=device).repeat(1, len(shape["class_counts"])),
     )
 
 

@@ -41,7 +41,6 @@ class Metrics:
             "memorized": round(balance.memorized, 4),
             "augment": round(balance.strength, 4),
             "discriminator_pace": round(balance.pace, 4),
-            "variety_weight": round(balance.variety_weight, 4),
         }
         self.rows.append(row)
         self.logged = {}

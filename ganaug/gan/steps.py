@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..data.images import to_float
 from ..settings import FitSettings
-from .balance import Balance, decide, skips_discriminator
+from .balance import Balance, decide, skips_discriminator, track_spreads, variety_weights
 from .diffaug import augment, reflect
 from .losses import LOSSES, consistency, gradient_penalty, lecam, mode_seeking
 from .mixing import AnyGenerator, MixingGenerator, reconstruction
@@ -16,6 +16,7 @@ from .networks import SPREAD_GROUP, Discriminator, Verdicts
 from .validation import Checkpoint
 
 NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
+RECONSTRUCTED = 4  # one in so many real images is reconstructed in the mixing family
 ANCHOR_RATE = 0.01  # of the moving averages of LeCam
 
 
@@ -31,6 +32,7 @@ class TrainingState:
     rng: torch.Generator  # on the CPU; noise, labels, data order and augmentation all come from it
     balance: Balance
     anchors: Tensor  # (2,) moving averages of the logits on real and generated images
+    spreads: Tensor  # (2, num_classes) moving averages of the spread within groups of real and of generated images
     caution: float = 1.0  # factor on both learning rates; halved whenever a training that diverged is rolled back
     step: int = 0
     steps: int | None = None  # of the whole training; None while a budget has not settled them
@@ -88,7 +90,7 @@ def train_step(
     logged: dict[str, Tensor] = {}
     with autocast:  # one context for each update: it keeps the weights that it has cast
         fake = state.generator(noise, labels, conditioning)
-    if not skips_discriminator(state.balance, state.step):
+    if not skips_discriminator(state.balance, state.step, settings.penalty_interval):
         with autocast:
             logged |= discriminator_step(state, real, fake.detach(), labels, conditioning, settings)
         if state.balance.observe(logged["separation"], logged["variety"]):
@@ -172,6 +174,8 @@ def discriminator_step(
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     state.discriminator_optimizer.step()
+    of_real, of_fake = (verdicts.spread.detach()[::SPREAD_GROUP, 0] for verdicts in (on_real, on_fake))
+    track_spreads(state.spreads, of_real, of_fake, labels[::SPREAD_GROUP])
     state.discriminator.spread.lerp_(on_real.spread.detach().mean(), 0.05 if state.step else 1.0)
     return {
         "loss_d": loss.detach(),
@@ -212,15 +216,18 @@ def generator_step(
     loss = adversarial(on_real.unconditional, on_fake.unconditional)
     loss = loss + conditioning * adversarial(on_real.conditional, on_fake.conditional)
     if isinstance(state.generator, MixingGenerator):
-        loss = loss + settings.reconstruction_weight * reconstruction(state.generator.reconstruct(real), real)
-    diversity = mode_seeking(fake, noise)
+        few = slice(None, -(-len(real) // RECONSTRUCTED))
+        again = state.generator.reconstruct(real[few], noise[few], labels[few], conditioning)
+        loss = loss + settings.reconstruction_weight * reconstruction(again, real[few])
+    pushes = variety_weights(state.spreads)
+    diversity = (pushes[labels[0::2]] * mode_seeking(fake, noise)).mean()
     weights = list(state.generator.parameters())
-    wanted = settings.diversity_weight * state.balance.variety_weight
-    gradients = torch.autograd.grad(loss + wanted * diversity, weights)  # none for the discriminator
+    wanted = loss + settings.diversity_weight * diversity
+    gradients = torch.autograd.grad(wanted, weights)  # none for the discriminator
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = gradient
     state.generator_optimizer.step()
-    return {"loss_g": loss.detach(), "mode_seeking": diversity.detach()}
+    return {"loss_g": loss.detach(), "mode_seeking": diversity.detach(), "variety_weight": pushes.mean()}
 
 
 @torch.no_grad()

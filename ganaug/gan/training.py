@@ -26,6 +26,9 @@ from .symmetry import safe_reflections
 from .validation import Labelled, Reference, only
 
 NUM_TIMED_STEPS = 6  # after as many to warm up
+WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
+DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
+ENOUGH_STEPS = 3000  # that a wider network must be able to take in the budget
 MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
 
 
@@ -65,7 +68,7 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
         images, report = prepare(data, resolved.data, folder.data, device.type)
         write_json(folder.check, report.to_json())
     resolved = _settle_mirror(resolved, images, device)
-    resolved = _settle_threads(resolved, images, device)
+    resolved = _settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(data, images, resolved, members, complete=False))
@@ -141,36 +144,31 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
     with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
         images, report = prepare(data, resolved.data, Path(folder) / "data", device.type)
         member = STRATEGIES[settings.strategy](len(images.class_names))[0]
+        resolved = _settle_networks(resolved, images, device)
         training = training_data(split_images(images, resolved, device), member, resolved.data.mirror)
         counts, image_size, channels = images.counts("train"), images.image_size, images.channels
-    pace = min(pace_by_threads(training, member, settings, device).values())
+    pace = measure_pace(training, member, resolved.fit, device, resolved.fit.threads or 1)
     steps = settings.steps or max(1, round(settings.budget / pace))
     resolved = _settle(resolved, image_size, device, steps)
     return Estimate(resolved, report, counts, image_size, channels, pace, steps, steps * pace)
 
 
-def pace_by_threads(
-    data: TrainingData, member: Member, settings: FitSettings, device: torch.device
-) -> dict[int, float]:
-    """Seconds of a training step, measured, by the number of CPU threads: as set, or one, half the cores and all.
-
-    Threads wait for one another at every layer, so that on a machine with other work one may be faster than two.
-    """
-    cores = num_cores() if device.type == "cpu" else 1
-    candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
+def measure_pace(
+    data: TrainingData, member: Member, settings: FitSettings, device: torch.device, threads: int
+) -> float:
+    """Seconds of a training step with that many CPU threads, measured."""
     dtype = resolve_precision(settings.precision, device)
-    paces = {}
-    for threads in candidates:
-        torch.set_num_threads(threads)
-        state = build_state(network_shape(data, member, settings), settings, member, device)
-        for _ in range(2):  # the first round warms up
-            begun = time.monotonic()
-            for _ in range(NUM_TIMED_STEPS):
-                train_step(state, data, settings, 1.0, dtype)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            paces[threads] = (time.monotonic() - begun) / NUM_TIMED_STEPS
-    return paces
+    torch.set_num_threads(threads)
+    state = build_state(network_shape(data, member, settings), settings, member, device)
+    pace = 0.0
+    for _ in range(2):  # the first round warms up
+        begun = time.monotonic()
+        for _ in range(NUM_TIMED_STEPS):
+            train_step(state, data, settings, 1.0, dtype)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
+    return pace
 
 
 def format_estimate(estimate: Estimate) -> str:
@@ -225,16 +223,32 @@ def _settle_mirror(recipe: Recipe, images: ImageSet, device: torch.device) -> Re
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mirror": mirror})})
 
 
-def _settle_threads(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
-    """The recipe with the fastest number of threads, which a resumed or repeated run then keeps."""
-    if recipe.fit.threads is not None or device.type != "cpu":
-        return recipe
-    member = STRATEGIES[recipe.fit.strategy](len(images.class_names))[0]
+def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
+    """The recipe with the fastest number of threads and the width that the budget allows, both measured; a resumed or
+    repeated run then keeps them.
+
+    Threads wait for one another at every layer, so that on a machine with other work one may be faster than two.
+    """
+    settings = recipe.fit
+    member = STRATEGIES[settings.strategy](len(images.class_names))[0]
     data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
-    paces = pace_by_threads(data, member, recipe.fit, device)
+    widths = WIDTHS[device.type] if settings.width == "auto" else (settings.width,)
+    settings = settings.model_copy(update={"width": widths[0]})
+    cores = num_cores() if device.type == "cpu" else 1
+    candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
+    paces = {count: measure_pace(data, member, settings, device, count) for count in candidates}
     threads = min(paces, key=lambda count: paces[count])
-    say(f"{threads} of {num_cores()} cores: {1000 * paces[threads]:.0f} ms a step")
-    return recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"threads": threads})})
+    pace = paces[threads]
+    for width in widths[1:] if settings.steps is None else ():
+        wider = settings.model_copy(update={"width": width})
+        pace_of_wider = measure_pace(data, member, wider, device, threads)
+        if settings.budget * member.share / pace_of_wider < ENOUGH_STEPS:
+            break
+        settings, pace = wider, pace_of_wider
+    if settings.steps is not None and recipe.fit.width == "auto":
+        settings = settings.model_copy(update={"width": DEFAULT_WIDTH})
+    say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
+    return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
 
 
 def _settle(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:

@@ -17,7 +17,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor
 
 from ..data.images import to_float, to_uint8
-from ..measures import coverage, kid, nearest_distances
+from ..measures import Features, coverage, nearest_distances
 from .judge import Judge, examine, shrink
 from .mixing import AnyGenerator
 
@@ -51,7 +51,7 @@ class Checkpoint:
     step: int
     gap: float
     scores: tuple[float, ...] = ()  # of each held-out image; empty where none is held out
-    kid: float = 0.0
+    kid: float = 0.0  # mean over the classes: the mean score but for a constant that makes 0 of equal distributions
     coverage: float = 0.0  # mean over the classes
     consistency: float = 0.0  # share of generated images in which the judge sees their class
     copies: float = 0.0
@@ -83,25 +83,25 @@ def validate(
     )
     features, chances = examine(reference.judge, made.images)
     of_held_out, of_train = (examine(reference.judge, part.images)[0] for part in (held_out, train))
-    scores = np.zeros(len(held_out.images), np.float64)
-    covered, copies = [], []
-    for label in classes:
-        ours, theirs = features[made.labels == label], of_held_out[held_out.labels == label]
-        if len(theirs):
-            scores[(held_out.labels == label).numpy()] = kernel_scores(ours.numpy(), theirs.numpy())
-            real = torch.cat([theirs, of_train[train.labels == label]]).numpy()
-            covered.append(coverage(real, ours.numpy(), subset=len(theirs)) if len(real) > 1 else 0.0)
-            copies.append(share_of_copies(made, train, held_out, label))
+    scores, kids, covered, distances = np.zeros(len(held_out.images)), [], [], []
+    for k in torch.unique(held_out.labels).tolist():
+        ours, theirs = features[made.labels == k].numpy(), of_held_out[held_out.labels == k].numpy()
+        real = np.concatenate([theirs, of_train[train.labels == k].numpy()])
+        scores[(held_out.labels == k).numpy()] = kernel_scores(ours, theirs)
+        kids.append(float(kernel_scores(ours, theirs).mean() + mean_kernel(real)))
+        covered.append(coverage(real, ours, subset=len(theirs)))
+        distances.append(relative_distances(made, train, held_out, k))
     num_held_out = torch.bincount(held_out.labels)[held_out.labels].numpy()
-    weighted = scores * len(scores) / num_held_out / len(covered)  # every class counts alike
+    weighted = scores * len(scores) / num_held_out / len(kids)  # every class counts alike
+    of_made, of_others = (np.concatenate(part) for part in zip(*distances, strict=True))
     return Checkpoint(
         step=step,
         gap=gap,
         scores=tuple(weighted.tolist()),
-        kid=kid(features.numpy(), of_held_out.numpy()) if len(of_held_out) > 1 else 0.0,
+        kid=float(np.mean(kids)),
         coverage=float(np.mean(covered)),
         consistency=float((chances.argmax(dim=1) == made.labels).float().mean()),
-        copies=float(np.mean(copies)),
+        copies=float((of_made < np.quantile(of_others, COPY_QUANTILE)).mean()),
     )
 
 
@@ -121,23 +121,28 @@ def only(part: Labelled, classes: Sequence[int]) -> Labelled:
     return Labelled(part.images[kept.to(part.images.device)], part.labels[kept])
 
 
-def kernel_scores(generated: npt.NDArray[np.float32], real: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def kernel_scores(generated: Features, real: Features) -> npt.NDArray[np.float64]:
     """(len(real),): E k(g, g') - 2 E k(g, x) for each real x, unbiased; k(x, y) = (x y / F + 1)^3."""
-    within = polynomial_kernel(generated)
-    n = len(generated)
-    spread = (within.sum() - within.trace()) / (n * (n - 1))
-    scores: npt.NDArray[np.float64] = spread - 2 * polynomial_kernel(real, generated).mean(axis=1)
+    scores: npt.NDArray[np.float64] = mean_kernel(generated) - 2 * polynomial_kernel(real, generated).mean(axis=1)
     return scores
 
 
-def share_of_copies(made: Labelled, train: Labelled, held_out: Labelled, label: int) -> float:
-    """Share of a class's generated images that are nearer to a training image of it than nearly all held-out ones."""
+def mean_kernel(features: Features) -> float:
+    """E k(x, x') over pairs of two different images."""
+    kernel = polynomial_kernel(features)
+    n = len(features)
+    return float((kernel.sum() - kernel.trace()) / (n * (n - 1)))
+
+
+def relative_distances(made: Labelled, train: Labelled, held_out: Labelled, k: int) -> tuple[Features, Features]:
+    """Distances of a class's generated and held-out images to its nearest training image, over the mean of the latter: so
+    that all classes, few held-out images each, can share one threshold."""
     generated, trained_on, others = (
-        to_uint8(shrink(to_float(part.images[(part.labels == label).to(part.images.device)]), COPY_SIZE)).cpu().numpy()
+        to_uint8(shrink(to_float(part.images[(part.labels == k).to(part.images.device)]), COPY_SIZE)).cpu().numpy()
         for part in (made, train, held_out)
     )
-    threshold = np.quantile(nearest_distances(others, trained_on, max_shift=COPY_SHIFT), COPY_QUANTILE)
-    return float((nearest_distances(generated, trained_on, max_shift=COPY_SHIFT) < threshold).mean())
+    usual = nearest_distances(others, trained_on, max_shift=COPY_SHIFT)
+    return nearest_distances(generated, trained_on, max_shift=COPY_SHIFT) / usual.mean(), usual / usual.mean()
 
 
 def choose(checkpoints: Sequence[Checkpoint]) -> Checkpoint:

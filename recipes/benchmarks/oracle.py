@@ -19,7 +19,7 @@ from ganaug.devices import resolve_precision
 from ganaug.runs import written_whole
 
 BATCH, PEAK_RATE, WEIGHT_DECAY = 64, 3e-3, 0.05
-NUM_UPDATES = 2500  # of 64 images
+NUM_UPDATES = 1500  # of 64 images
 
 
 class Block(nn.Module):
@@ -59,7 +59,7 @@ class Oracle(nn.Module):
         return self.head(last), F.relu(inner).mean(dim=(2, 3)), last
 
 
-def train_oracle(pool: ImageSet, mirror: str, path: Path) -> Oracle:
+def train_oracle(pool: ImageSet, path: Path) -> Oracle:
     """The oracle of a pool's training images; kept at `path`."""
     torch.manual_seed(0)
     model = Oracle(len(pool.class_names), pool.channels, pool.image_size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -70,7 +70,7 @@ def train_oracle(pool: ImageSet, mirror: str, path: Path) -> Oracle:
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=NUM_UPDATES + 1, pct_start=0.2)
     dtype = resolve_precision("auto", torch.device("cpu"))
-    order, augment = real_batches(len(images), BATCH, 0), classical_augmentation(mirror, seed=0)
+    order, augment = real_batches(len(images), BATCH, 0), classical_augmentation("none", seed=0)
     model.train()
     for _ in range(NUM_UPDATES):
         rows = next(order)

@@ -55,15 +55,19 @@ class PlainDiscriminator(nn.Module):
         return self.linear(features).squeeze(1) + (self.projection(labels) * features).sum(dim=1)  # type: ignore[no-any-return]
 
 
-def train_plain(images: Tensor, labels: Tensor, seconds: float, seed: int, dtype: torch.dtype) -> PlainGenerator:
-    """The generator after `seconds` on images (N, C, S, S) uint8, in evaluation mode."""
+def train_plain(
+    images: Tensor, labels: Tensor, seconds: float, seed: int, dtype: torch.dtype
+) -> tuple[PlainGenerator, int]:
+    """The generator after `seconds`, and its steps, on images (N, C, S, S) uint8, in evaluation mode."""
     torch.manual_seed(seed)
     shape = (int(labels.max()) + 1, images.shape[-1], images.shape[1])
     players = PlainGenerator(*shape), PlainDiscriminator(*shape)
     generator, discriminator = (player.to(memory_format=torch.channels_last) for player in players)  # type: ignore[call-overload]
     optimizers = [torch.optim.Adam(player.parameters(), RATE, betas=(0.5, 0.999), foreach=True) for player in players]
     pixels, end = to_float(images), time.monotonic() + seconds
+    steps = 0
     while time.monotonic() < end:
+        steps += 1
         rows = torch.randint(len(pixels), (BATCH,))
         chosen, noise = labels[rows], torch.randn(BATCH, LATENT)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
@@ -78,4 +82,4 @@ def train_plain(images: Tensor, labels: Tensor, seconds: float, seed: int, dtype
         optimizers[0].zero_grad(set_to_none=True)
         loss.backward()
         optimizers[0].step()
-    return generator.eval()  # type: ignore[no-any-return]
+    return generator.eval(), steps

@@ -5,33 +5,19 @@ import math
 
 import pytest
 import torch
+from game import make_state, seeded, with_changes
 from torch import nn
 
 from ganaug.gan.checkpoints import capture
 from ganaug.gan.convergence import RIVAL_STEPS, adversarial_loss, duality_gap, rivals
 from ganaug.gan.losses import LOSSES
-from ganaug.gan.member import build_state
 from ganaug.gan.steps import TrainingData, train_step
-from ganaug.gan.strategies import joint
-from ganaug.settings import FitSettings
-
-SETTINGS = FitSettings(width=4, latent_size=4, batch_size=8, precision="fp32")
 
 
-def make_data(num_images=4):
+def draw_data(num_images=4):
     """Two classes of random images of 16 x 16 pixels."""
-    images = torch.randint(256, (2 * num_images, 1, 16, 16), generator=torch.Generator().manual_seed(0))
-    rows = torch.arange(2 * num_images).chunk(2)
-    return TrainingData(images.to(torch.uint8), rows, (0, 1), "none")
-
-
-def make_state(data, settings=SETTINGS, family="noise"):
-    counts = [len(rows) for rows in data.class_rows]
-    shape = {"family": family, "class_counts": counts, "image_size": 16, "channels": 1, "latent_size": 4, "width": 4}
-    state = build_state(shape, settings, joint(2)[0], torch.device("cpu"))
-    if family == "mixing":
-        state.generator.keep(data.images)
-    return state
+    images = torch.randint(256, (2 * num_images, 1, 16, 16), generator=seeded())
+    return TrainingData(images.to(torch.uint8), torch.arange(2 * num_images).chunk(2), (0, 1), "none")
 
 
 class Pictures(nn.Module):
@@ -47,13 +33,14 @@ class Pictures(nn.Module):
         return self.pictures[labels]
 
 
-def make_game(settings, right):
-    """One real picture for each class; a generator that shows them, if `right`, else their negatives; an undecided D."""
-    data = make_data(num_images=1)
-    state = make_state(data, settings)
-    real = data.images.float() / 127.5 - 1
-    state.generator = Pictures(real if right else -real)
-    state.generator_optimizer = torch.optim.Adam(state.generator.parameters(), lr=settings.learning_rate, betas=(0, 0.9))
+def make_game(settings):
+    """At its equilibrium: one real picture for each class, a generator that shows them, a discriminator that says 0."""
+    data = draw_data(num_images=1)
+    state = make_state(settings, data=data)
+    state.generator = Pictures(data.images.float() / 127.5 - 1)
+    state.generator_optimizer = torch.optim.Adam(
+        state.generator.parameters(), lr=settings.learning_rate, betas=(0.0, 0.9)
+    )
     state.balance.strength = 0.0
     with torch.no_grad():
         for part in ("unconditional", "conditional", "projection"):
@@ -73,14 +60,14 @@ def leaves(value):
 
 def game_of(loss, **changes):
     """Nothing but the adversarial losses and R1."""
-    return SETTINGS.model_copy(update={"loss": loss, "diversity_weight": 0.0, "class_weight": 0.0, **changes})
+    return with_changes(loss=loss, diversity_weight=0.0, class_weight=0.0, **changes)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_an_equilibrium_has_no_gap(loss):
-    """D says 0 of everything and G shows the real pictures: neither player can do better."""
+    """Neither player can do better."""
     settings = game_of(loss)
-    state, data = make_game(settings, right=True)
+    state, data = make_game(settings)
     undecided = {"non-saturating": 4 * math.log(2), "hinge": 4.0, "relativistic": 2 * math.log(2)}[loss]
     with torch.no_grad():
         assert adversarial_loss(copy.copy(state), data, settings) == pytest.approx(undecided, rel=1e-5)
@@ -88,27 +75,22 @@ def test_an_equilibrium_has_no_gap(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_wrong_pictures_leave_a_gap(loss):
-    """A few steps are enough for a rival discriminator to tell them apart."""
+def test_the_further_the_pictures_are_from_the_real_ones_the_wider_the_gap(loss):
     settings = game_of(loss, learning_rate=1e-3)
-    assert duality_gap(*make_game(settings, right=False), settings, torch.float32) > 0.3
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_discriminator_that_is_sure_and_wrong_leaves_a_gap(loss):
-    """The rival discriminator unlearns a taste for one class's picture, or the rival generator makes use of it."""
-    settings = game_of(loss, learning_rate=1e-3)
-    state, data = make_game(settings, right=True)
-    calm = duality_gap(state, data, settings, torch.float32)
-    nn.init.normal_(state.discriminator.unconditional.weight, std=0.3)
-    assert duality_gap(state, data, settings, torch.float32) > calm + 0.3
+    gaps = []
+    for paleness in (0.0, 0.4, 2.0):  # 2 makes negatives
+        state, data = make_game(settings)
+        with torch.no_grad():
+            state.generator.pictures.mul_(1 - paleness)
+        gaps.append(duality_gap(state, data, settings, torch.float32))
+    assert gaps[0] < 0.01 and gaps[1] > 0.05 and gaps[2] > 1
 
 
 @pytest.mark.parametrize("family", ["noise", "mixing"])
 def test_measuring_changes_nothing_and_repeats(family):
     """Not a bit of the weights, optimizers, random numbers, controller and counters; the next steps are the same, too."""
-    settings, data = SETTINGS.model_copy(update={"lecam_weight": 0.1}), make_data()
-    measured, unmeasured = (make_state(data, settings, family) for _ in range(2))
+    settings, data = with_changes(family=family, lecam_weight=0.1), draw_data()
+    measured, unmeasured = (make_state(settings, data=data) for _ in range(2))
     for state in (measured, unmeasured):
         for _ in range(3):
             train_step(state, data, settings, 1.0, torch.float32)
@@ -116,16 +98,16 @@ def test_measuring_changes_nothing_and_repeats(family):
     gaps = [duality_gap(measured, data, settings, torch.float32) for _ in range(2)]
     assert leaves(capture(measured)) == before
     assert torch.equal(torch.random.get_rng_state(), random_state)
-    assert gaps[0] == gaps[1] != 0 and math.isfinite(gaps[0])
+    assert gaps[0] == gaps[1] >= 0 and math.isfinite(gaps[0])
     for state in (measured, unmeasured):
         train_step(state, data, settings, 1.0, torch.float32)
     assert leaves(capture(measured)) == leaves(capture(unmeasured))
 
 
 def test_the_rivals_optimizers_train_the_rivals():
-    data = make_data()
-    state = make_state(data)
-    train_step(state, data, SETTINGS, 1.0, torch.float32)
+    settings, data = with_changes(), draw_data()
+    state = make_state(settings, data=data)
+    train_step(state, data, settings, 1.0, torch.float32)
     play = rivals(state)
     for optimizer, network in (
         (play.generator_optimizer, play.generator),

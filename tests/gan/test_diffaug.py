@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from ganaug.gan.diffaug import SPATIAL, augment
+from ganaug.gan.diffaug import augment, reflect
 from ganaug.settings import FitSettings
 
 OPERATIONS = FitSettings().augment  # all of them
 ALL = [(name,) for name in OPERATIONS] + [OPERATIONS]
+SPATIAL = ("translation", "scale", "rotation")  # those that move pixels
 
 
 def seeded(seed=0):
@@ -26,8 +27,11 @@ def ramp(n=16, side=32, axis=3):
     return row.expand(n, 1, side, side).clone()
 
 
-def test_the_settings_know_the_spatial_operations():
+def test_every_operation_of_the_settings_is_known():
     assert set(SPATIAL) < set(OPERATIONS)
+    images = random_images()
+    for name in OPERATIONS:
+        assert not torch.equal(augment(images, (name,), 1.0, seeded()), images)
 
 
 @pytest.mark.parametrize("operations", ALL)
@@ -69,8 +73,16 @@ def test_strength_is_the_share_of_changed_images(operation):
     images = random_images(n=600, channels=1, side=16)
     out = augment(images, (operation,), 0.25, seeded())
     changed = float(((out - images).abs().amax(dim=(1, 2, 3)) > 1e-4).float().mean())
-    # color has two independent parts in a grey image: 1 - .75^2
+    # color has two independent parts in a grey image: 1 - .75^2; one translation in 25 is by no pixel
     assert changed == pytest.approx(0.4375 if operation == "color" else 0.25, abs=0.07)
+
+
+def test_scale_and_rotation_choose_the_same_images_and_leave_the_others_sharp():
+    images = random_images(n=400)
+    out = augment(images, ("scale", "rotation"), 0.3, seeded())
+    same = (out == images).flatten(1).all(dim=1)  # to the last bit: not resampled
+    assert float(same.float().mean()) == pytest.approx(0.7, abs=0.07)  # and not .7^2
+    assert float((out - images)[~same].abs().flatten(1).mean(dim=1).min()) > 0.01
 
 
 def test_color_is_one_affine_map_of_a_grey_image():
@@ -112,8 +124,24 @@ def test_translation_shifts_by_up_to_an_eighth_and_keeps_the_slope():
     slopes = out[:, 0, 0, middle].diff(dim=1)
     torch.testing.assert_close(slopes, torch.full_like(slopes, step), atol=1e-4, rtol=0)
     shifts = (out - images)[:, 0, 0, side // 2] / step  # pixels
-    assert shifts.abs().max() <= side / 8 + 1e-3
-    assert shifts.min() < -side / 8 * 0.8 and shifts.max() > side / 8 * 0.8
+    torch.testing.assert_close(shifts, shifts.round(), atol=1e-3, rtol=0)
+    numbers, counts = shifts.round().unique(return_counts=True)
+    assert numbers.tolist() == list(range(-side // 8, side // 8 + 1))
+    assert counts.min() > 200 / 9 / 3  # all shifts come about alike
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_translation_moves_pixels_along_both_axes_and_mirrors_the_borders(side):
+    images, limit = random_images(n=40, side=side), side // 8
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (limit, limit), (limit, limit)), mode="symmetric")
+    found = set()
+    for i, image in enumerate(augment(images, ("translation",), 1.0, seeded()).numpy()):
+        for y in range(2 * limit + 1):
+            for x in range(2 * limit + 1):
+                if np.array_equal(image, padded[i, :, y : y + side, x : x + side]):
+                    found.add((i, y - limit, x - limit))
+    assert len(found) == 40  # each is one shift of its image, to the last bit
+    assert len({(y, x) for _, y, x in found}) > (2 * limit + 1) ** 2 / 2
 
 
 def test_scale_keeps_the_centre_and_changes_the_slope():
@@ -145,3 +173,14 @@ def test_cutout_greys_a_part_of_at_most_a_quarter_and_touches_nothing_else():
     assert torch.equal(cut.all(dim=1), cut.any(dim=1))  # all channels alike
     shares = cut[:, 0].float().mean(dim=(1, 2))
     assert shares.min() > 0 and shares.max() <= 0.25 + 1e-6
+
+
+@pytest.mark.parametrize(("mirror", "axes"), [("none", []), ("horizontal", [3]), ("vertical", [2]), ("both", [2, 3])])
+def test_reflections_are_along_the_harmless_axes_alone_and_alike_often(mirror, axes):
+    images = random_images(n=400)
+    out = reflect(images, mirror, seeded())
+    assert torch.equal(reflect(images, mirror, seeded()), out)
+    flips = [[]] + [[axis] for axis in axes] + ([axes] if len(axes) == 2 else [])
+    shares = [float((images.flip(flip) == out).flatten(1).all(dim=1).float().mean()) for flip in flips]
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([1 / len(flips)] * len(flips), abs=0.08)

@@ -9,60 +9,18 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from interruptions import EVERY_STEP, Interrupt, interrupted_fit, metrics_of, set_pace
 from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS, files_of, weights_of, with_settings
 
 from ganaug import GanaugError, load_recipe
 from ganaug.data.cache import load
 from ganaug.data.images import decode
-from ganaug.gan import member, training
+from ganaug.gan import member, record, training
 from ganaug.gan.strategies import STRATEGIES, member_steps
-from ganaug.gan.training import estimate_fit, fit, format_estimate, training_data
+from ganaug.gan.training import estimate_fit, fit, format_estimate, split_images, training_data
 from ganaug.runs import open_run
-from ganaug.settings import FitSettings, Recipe
+from ganaug.settings import FitSettings
 from ganaug.synthesis.synthesize import synthesize
-
-EVERY_STEP = 1e-9  # seconds: a checkpoint after every row of metrics
-
-
-class Interrupt:
-    """Stands in for train_step: the n-th call raises KeyboardInterrupt."""
-
-    def __init__(self, monkeypatch, at):
-        self.calls, self.at, self.step = 0, at, member.train_step
-        monkeypatch.setattr(member, "train_step", self)
-
-    def __call__(self, *arguments):
-        self.calls += 1
-        if self.calls == self.at:
-            raise KeyboardInterrupt
-        return self.step(*arguments)
-
-
-def interrupted_fit(monkeypatch, data, out, recipe, at):
-    with monkeypatch.context() as patch:
-        Interrupt(patch, at)
-        with pytest.raises(KeyboardInterrupt):
-            fit(data, out, recipe=recipe)
-    return out
-
-
-def metrics_of(run, name="joint"):
-    return pd.read_csv(run / "members" / name / "metrics.csv").drop(columns="seconds")
-
-
-def set_pace(monkeypatch, durations):
-    """A clock by which the steps take these seconds, the last of them for ever."""
-
-    class Clock:
-        now, calls = 0.0, 0
-
-        def monotonic(self):
-            if self.calls % 2:  # begin, end, begin, end, ...
-                self.now += durations[min(self.calls // 2, len(durations) - 1)]
-            self.calls += 1
-            return self.now
-
-    monkeypatch.setattr(member, "time", Clock())
 
 
 def test_exact_files(tiny_run):
@@ -93,10 +51,14 @@ def test_run_json_describes_the_run(tiny_run, digits):
     assert {"ganaug", "torch", "python"} <= set(info["versions"])
 
 
-def test_metrics_have_a_row_at_every_interval(tiny_run):
+def test_metrics_have_a_row_at_every_interval_and_checkpoint(tiny_run):
     table = pd.read_csv(tiny_run / "members/joint/metrics.csv")
-    assert table["step"].tolist() == [2, 4, 6, 8, 10, 12]
+    assert table["step"].tolist() == [
+        2,
+        *range(3, 13),
+    ]  # so few steps have a checkpoint each, but for the first quarter
     assert {"seconds", "loss_d", "loss_g", "separation", "class_loss", "class_accuracy", "augment"} <= set(table)
+    assert {"memorized", "discriminator_pace", "variety_weight"} <= set(table)
     assert np.isfinite(table.to_numpy()).all()
     assert table["separation"].between(0, 1).all()
     assert table["seconds"].is_monotonic_increasing
@@ -104,26 +66,31 @@ def test_metrics_have_a_row_at_every_interval(tiny_run):
 
 def test_the_sheet_has_a_row_for_every_class(tiny_run):
     sheet = decode((tiny_run / "samples/joint-step-000012.png").read_bytes())
-    assert sheet.height >= 16 * len(CLASS_NAMES) and sheet.width >= 16 * member.SAMPLE_COLUMNS
+    assert sheet.height >= 16 * len(CLASS_NAMES) and sheet.width >= 16 * record.SAMPLE_COLUMNS
     assert sheet.height < sheet.width
 
 
+def split_of(run, **settings):
+    return split_images(load(run / "data"), load_recipe(with_settings(fit=settings)), torch.device("cpu"))
+
+
 def test_the_test_images_are_not_trained_on(tiny_run):
-    images = load(tiny_run / "data")
-    data = training_data(images, STRATEGIES["joint"](3)[0], load_recipe(tiny_run / "recipe.yaml"), torch.device("cpu"))
+    data = training_data(split_of(tiny_run, validation=0), STRATEGIES["joint"](3)[0], "none")
     assert len(data.images) == sum(TRAIN_COUNTS.values())
     assert [len(rows) for rows in data.class_rows] == list(TRAIN_COUNTS.values())
-    train, labels = images.subset("train")
+    train, labels = load(tiny_run / "data").subset("train")
     for k, rows in enumerate(data.class_rows):
         np.testing.assert_array_equal(data.images[rows].numpy(), train[labels == k])
 
 
 def test_a_member_of_one_class_sees_that_class_alone(tiny_run):
-    images = load(tiny_run / "data")
-    data = training_data(images, STRATEGIES["per-class"](3)[1], Recipe(), torch.device("cpu"))
-    train, labels = images.subset("train")
-    np.testing.assert_array_equal(data.images.numpy(), train[labels == 1])
-    assert data.labels == (0,) and data.class_rows[0].tolist() == list(range(TRAIN_COUNTS["1"]))
+    split = split_of(tiny_run)
+    data = training_data(split, STRATEGIES["per-class"](3)[1], "none")
+    for images, part in zip((data.images, data.held_out[0]), split, strict=True):
+        assert len(images) > 0
+        np.testing.assert_array_equal(images.numpy(), part.images[part.labels == 1].numpy())
+    assert data.labels == (0,) and data.class_rows[0].tolist() == list(range(len(data.images)))
+    assert data.held_out[1].tolist() == [0] * len(data.held_out[0])
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny_run, digits, tmp_path):
@@ -144,12 +111,13 @@ def test_the_stored_recipe_reproduces_the_run(tiny_run, digits, tmp_path):
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_run, digits, tmp_path, monkeypatch, at):
     recipe = with_settings(fit={"checkpoint_interval": EVERY_STEP})
     out = interrupted_fit(monkeypatch, digits, tmp_path / "run", recipe, at)
-    assert (out / "members/joint/state.pt").is_file() == (at > 2)  # rows, and with them checkpoints, come every 2 steps
+    saved = max([0, *(step for step in metrics_of(tiny_run)["step"] if step < at)])  # with every row of metrics
+    assert (out / "members/joint/state.pt").is_file() == (saved > 0)
     with pytest.raises(GanaugError, match=r"not complete.*--resume"):
         open_run(out)
     rest = Interrupt(monkeypatch, at=None)
     fit(digits, out, recipe=recipe, resume=True)
-    assert rest.calls == 12 - 2 * ((at - 1) // 2)  # it went on, rather than began again
+    assert rest.calls == 12 - saved  # it went on, rather than began again
     assert weights_of(out) == weights_of(tiny_run)
     pd.testing.assert_frame_equal(metrics_of(out), metrics_of(tiny_run))
     assert not (out / "members/joint/state.pt").exists()
@@ -164,16 +132,16 @@ def test_an_interruption_before_the_second_checkpoint_loses_rows_but_nothing_els
     with monkeypatch.context() as patch:
         saved, save = [], member.save_state
 
-        def save_twice(path, state):
+        def save_twice(path, state, good):
             saved.append(state.step)
             if len(saved) == 3:
                 raise KeyboardInterrupt
-            save(path, state)
+            save(path, state, good)
 
         patch.setattr(member, "save_state", save_twice)
         with pytest.raises(KeyboardInterrupt):
             fit(digits, tmp_path / "run", recipe=recipe)
-    assert metrics_of(tmp_path / "run")["step"].tolist() == [2, 4, 6]
+    assert metrics_of(tmp_path / "run")["step"].tolist() == saved == [2, 3, 4]
     fit(digits, tmp_path / "run", resume=True)
     assert weights_of(tmp_path / "run") == weights_of(tiny_run)
     pd.testing.assert_frame_equal(metrics_of(tmp_path / "run"), metrics_of(tiny_run))
@@ -188,7 +156,7 @@ def test_other_strategies_train_resume_and_synthesize(digits, tmp_path, monkeypa
     for each in members:
         stored = json.loads((whole / "members" / each.name / "member.json").read_text())
         assert stored["steps"] == member_steps(each, 15)
-        assert stored["shape"]["num_classes"] == each.num_classes
+        assert len(stored["shape"]["class_counts"]) == each.num_classes
 
     out = interrupted_fit(monkeypatch, digits, tmp_path / "resumed", recipe, at=14)  # in the last member
     fit(digits, out, recipe=recipe, resume=True)
@@ -217,9 +185,10 @@ def test_a_budget_settles_the_steps_and_the_recipe_then_repeats_them(digits, tmp
     with monkeypatch.context() as patch:
         set_pace(patch, [1.0])
         run = fit(digits, tmp_path / "run", recipe=recipe)
-    assert "20 steps fit into 20s" in caplog.text
-    assert yaml.safe_load((run / "recipe.yaml").read_text())["fit"]["steps"] == 20
-    assert metrics_of(run)["step"].tolist() == list(range(1, 21))
+    steps = round(20 * member.STEPS_SHARE)
+    assert f"{steps} steps fit into 20s" in caplog.text
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["fit"]["steps"] == steps
+    assert metrics_of(run)["step"].tolist() == list(range(1, steps + 1))
     repeated = fit(digits, tmp_path / "repeated", recipe=run / "recipe.yaml")
     assert weights_of(repeated) == weights_of(run)
 
@@ -256,7 +225,8 @@ def test_a_budget_survives_an_interruption_before_and_after_the_plan(digits, tmp
         interrupted_fit(monkeypatch, digits, tmp_path / "run", recipe, at)
         set_pace(patch, [1.0])
         fit(digits, tmp_path / "run", resume=True)
-    assert metrics_of(tmp_path / "run")["step"].tolist() == list(range(1, 21))
+    steps = round(20 * member.STEPS_SHARE)
+    assert metrics_of(tmp_path / "run")["step"].tolist() == list(range(1, steps + 1))
     repeated = fit(digits, tmp_path / "repeated", recipe=tmp_path / "run/recipe.yaml")
     assert weights_of(repeated) == weights_of(tmp_path / "run")
 
@@ -340,13 +310,57 @@ def test_what_a_run_has_settled_answers_what_a_recipe_leaves_open(tiny_run, digi
     assert weights_of(tiny_run) == before
 
 
-def test_the_fastest_threads_are_measured_once_and_kept(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "pace_by_threads", lambda *_: {1: 0.05, 2: 0.03, 4: 0.04})
+def test_the_fastest_threads_are_found_once_and_kept(digits, tmp_path, monkeypatch):
+    tried = []
+
+    def measure_pace(data, member, settings, device, threads):
+        tried.append(threads)
+        return {1: 0.05, 2: 0.03, 4: 0.04}[threads]
+
+    monkeypatch.setattr(training, "num_cores", lambda: 4)
+    monkeypatch.setattr(training, "measure_pace", measure_pace)
     run = fit(digits, tmp_path / "run", recipe=with_settings(fit={"threads": None, "steps": 1}))
-    assert yaml.safe_load((run / "recipe.yaml").read_text())["fit"]["threads"] == 2
-    monkeypatch.setattr(training, "pace_by_threads", lambda *_: pytest.fail("measured again"))
-    fit(digits, tmp_path / "again", recipe=run / "recipe.yaml")
-    fit(digits, run, resume=True)
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["fit"]["threads"] == 2 and set(tried) == {1, 2, 4}
+    tried.clear()
+    again = fit(digits, tmp_path / "again", recipe=run / "recipe.yaml")
+    assert yaml.safe_load((again / "recipe.yaml").read_text())["fit"]["threads"] == 2 and set(tried) <= {2}
+
+
+def pace_of_width(paces):
+    return lambda data, member, settings, device, threads: paces[settings.width]
+
+
+def test_the_widest_networks_that_leave_enough_steps_are_taken(digits, monkeypatch):
+    narrow, wide = training.WIDTHS["cpu"]
+    budget = {"steps": None, "budget": 2.0 * training.ENOUGH_STEPS, "width": "auto"}
+    for pace, strategy, chosen in ((1.9, "joint", wide), (2.1, "joint", narrow), (1.9, "per-class", narrow)):
+        monkeypatch.setattr(training, "measure_pace", pace_of_width({narrow: 0.5, wide: pace}))
+        recipe = with_settings(fit=budget | {"strategy": strategy})
+        assert estimate_fit(digits, recipe=recipe).recipe.fit.width == chosen
+
+
+def test_a_given_number_of_steps_settles_the_width_whatever_the_pace(digits, monkeypatch):
+    widths = set()
+    for pace in (0.001, 1000.0):
+        monkeypatch.setattr(training, "measure_pace", lambda *_, pace=pace: pace)
+        widths.add(estimate_fit(digits, recipe=with_settings(fit={"width": "auto"})).recipe.fit.width)
+    assert len(widths) == 1 and "auto" not in widths
+
+
+def test_the_width_that_the_pace_has_settled_is_kept(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "WIDTHS", {"cpu": (4, 8)})
+    monkeypatch.setattr(training, "ENOUGH_STEPS", 10)
+    monkeypatch.setattr(training, "measure_pace", pace_of_width({4: 1.0, 8: 1.5}))
+    recipe = with_settings(fit={"steps": None, "budget": "20s", "width": "auto", "checkpoint_interval": EVERY_STEP})
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        set_pace(patch, [1.0])
+        interrupted_fit(patch, digits, out, recipe, at=5)
+        monkeypatch.setattr(training, "measure_pace", pace_of_width({4: 1.0, 8: 99.0}))
+        set_pace(patch, [1.0])
+        fit(digits, out, recipe=recipe, resume=True)
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["fit"]["width"] == 8
+    assert json.loads((out / "members/joint/member.json").read_text())["shape"]["width"] == 8
 
 
 def test_the_stored_recipe_settles_what_the_machine_decided(digits, tmp_path):
@@ -388,7 +402,7 @@ def test_an_estimate_writes_nothing_and_counts_what_fit_would_use(digits, tmp_pa
 
 
 def test_an_estimate_turns_a_budget_into_steps(digits, monkeypatch):
-    monkeypatch.setattr(training, "pace_by_threads", lambda *_: {1: 0.05, 2: 0.08})
+    monkeypatch.setattr(training, "measure_pace", lambda *_: 0.05)
     assert estimate_fit(digits, recipe=with_settings(fit={"steps": None, "budget": "2m"})).steps == 2400
 
 

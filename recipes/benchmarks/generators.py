@@ -1,0 +1,292 @@
+"""How good the synthetic images are: the untuned default, the other strategies, the second family and a textbook GAN.
+
+    python recipes/benchmarks/generators.py --data DIR_WITH_THE_ZIPS [--work DIR] [--only mnist-10 ...]
+
+Two single-threaded trainings at a time; a finished piece in --work is not repeated, and each notes its commit. The judge is
+an oracle trained on the whole training pool of a set (oracle.py); real test images, which no training saw, are the measure.
+All of it takes four hours on two cores. Grids of samples (first seeds) lie in --work beside the figures.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from oracle import Oracle, judge, train_oracle
+from PIL import Image
+from plain_gan import LATENT, train_plain
+from records import REPOSITORY, Bar, write_record
+
+import ganaug
+from ganaug.classify.training import Labeled
+from ganaug.data.cache import ImageSet, load, prepare
+from ganaug.data.images import encode_png, image_grid, to_uint8
+from ganaug.data.manifest import read_manifest
+from ganaug.devices import resolve_precision
+from ganaug.measures import coverage, diversity, high_frequency_power, kid, nearest_distances
+from ganaug.runs import RunFolder, describe_commit, filled_whole, read_json, write_json
+from ganaug.settings import load_recipe
+
+SEEDS = (0, 1, 2)
+SHORT_SECONDS = 300  # for every contender but the default
+MAX_PER_CLASS = 300
+COPY_QUERIES = 100  # a class
+COLLAPSED = 0.5  # diversity of a class, relative to real images, that is a collapse
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set, how much of it is seen, and what is asked of the default."""
+
+    archive: str
+    per_class: int
+    image_size: int
+    seconds: float
+    consistency: float
+    coverage: float
+    data: dict[str, Any]  # what a user knows of the set
+
+
+CASES = {
+    "mnist-10": Case("mnist", 10, 32, 600, 0.95, 0.65, {}),
+    "mnist-50": Case("mnist", 50, 32, 600, 0.95, 0.65, {}),
+    "sign-digits-20": Case("sign-digits", 20, 32, 600, 0.9, 0.65, {"group_regex": r"IMG_(\d+)\d\d\."}),
+    "cifar10-100": Case("cifar10", 100, 32, 600, 0.7, 0.4, {}),
+    "pcb-defects-50": Case("pcb-defects", 50, 64, 1200, 0.95, 0.65, {"group_regex": r"(group\d+)"}),
+}
+CONTENDERS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "per-class": {"strategy": "per-class"},
+    "specialised": {"strategy": "specialised"},
+    "mixing": {"family": "mixing"},
+    "plain": {},
+}
+
+
+def pieces(names: list[str]) -> Iterator[tuple[str, str, int]]:
+    """(case, contender, seed), the ones that score first."""
+    for seed in SEEDS:
+        yield from ((name, "default", seed) for name in names)
+    for contender in ("plain", "mixing", "specialised", "per-class"):
+        yield from ((name, contender, SEEDS[0]) for name in names)
+
+
+def open_pool(case: Case, data: Path, work: Path) -> ImageSet:
+    """All images of the set with one split for all seeds: its own, or one by groups."""
+    settings = load_recipe({"data": {"image_size": case.image_size, **case.data}}).data
+    return prepare(data / f"{case.archive}.zip", settings, work / f"pool-{case.archive}", "cpu")[0]
+
+
+def write_folder(pool: ImageSet, target: Path) -> None:
+    """The pool as train/ and test/ folders, of which `fit` draws."""
+    if target.exists():
+        return
+    with filled_whole(target) as partial:
+        for image, split, label, file in zip(pool.images, pool.splits, pool.labels, pool.files, strict=True):
+            path = partial / split / pool.class_names[label] / f"{Path(file).stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_png(image.transpose(1, 2, 0)))
+
+
+def measure(name: str, contender: str, seed: int, work: Path) -> dict[str, Any]:
+    """Trains one contender and judges its images."""
+    case = CASES[name]
+    pool = load(work / f"pool-{case.archive}")
+    oracle = train_oracle(pool, work / f"oracle-{case.archive}.pt")
+    counts = pool.counts("train"), pool.counts("test")
+    per_class = min(MAX_PER_CLASS, *(count for split in counts for count in split.values()))
+    seconds = case.seconds if contender == "default" else SHORT_SECONDS
+    out = work / f"{name}-{contender}-{seed}"
+    settings = {
+        "data": {"image_size": case.image_size, "limit_per_class": case.per_class, "seed": seed, **case.data},
+        "fit": {"budget": seconds, "threads": 1, "seed": seed, "device": "cpu", **CONTENDERS[contender]},
+    }
+    make = make_plain if contender == "plain" else make_ours
+    begun = time.monotonic()
+    made, trained_on, found = make(work / f"folder-{case.archive}", out, settings, per_class)
+    minutes = round((time.monotonic() - begun) / 60, 2)
+    save_grid(out.with_suffix(".png"), pool, made)
+    opinion = judge_images(oracle, pool, made, trained_on, per_class)
+    return {"commit": describe_commit(REPOSITORY), "minutes": minutes, **found, **opinion}
+
+
+def make_ours(
+    data: Path, out: Path, settings: dict[str, Any], per_class: int
+) -> tuple[Pixels, Labeled, dict[str, Any]]:
+    """Images (K, per_class, C, S, S), what the GAN was trained on, and what it says of its training."""
+    run = ganaug.fit(data, out, recipe=settings, resume=(out / "run.json").is_file())
+    synthetic = out.with_name(f"{out.name}-images")
+    if not synthetic.exists():
+        ganaug.synthesize(run, synthetic, recipe={"synthesize": {"per_class": per_class}})
+    seen = load(RunFolder(run).data)
+    table = read_manifest(synthetic)
+    files = {name: table.loc[table["class"] == name, "file"] for name in seen.class_names}
+    made = [
+        [np.atleast_3d(np.asarray(Image.open(synthetic / file))).transpose(2, 0, 1) for file in files[name]]
+        for name in files
+    ]
+    members = [read_json(path) for path in sorted(run.glob("members/*/member.json"))]
+    found = {
+        "steps": sum(member["ended_at"] for member in members),
+        "kept": [member["chosen"] for member in members],
+        "rollbacks": sum(member["rollbacks"] for member in members),
+        "duality_gap": [member["checkpoints"][-1]["gap"] for member in members],
+        "mirror": load_recipe(run / "recipe.yaml").data.mirror,
+    }
+    return np.array(made), Labeled(*seen.subset("train")), found
+
+
+def make_plain(
+    data: Path, out: Path, settings: dict[str, Any], per_class: int
+) -> tuple[Pixels, Labeled, dict[str, Any]]:
+    """The same of the textbook GAN."""
+    recipe = load_recipe(settings)
+    seen = prepare(data, recipe.data, out / "data", "cpu")[0]
+    images, labels = seen.subset("train")
+    dtype = resolve_precision("auto", torch.device("cpu"))
+    generator, steps = train_plain(
+        torch.from_numpy(images), torch.from_numpy(labels), recipe.fit.budget, recipe.fit.seed, dtype
+    )
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        made = [
+            to_uint8(generator(torch.randn(per_class, LATENT, generator=rng), torch.full((per_class,), k))).numpy()
+            for k in range(len(seen.class_names))
+        ]
+    return np.stack(made), Labeled(images, labels), {"steps": steps}
+
+
+def judge_images(oracle: Oracle, pool: ImageSet, made: Pixels, trained_on: Labeled, per_class: int) -> dict[str, Any]:
+    """The measures of images (K, per_class, C, S, S) against real test images, with the whole pool for comparison."""
+    rng = np.random.default_rng(0)
+    test, pooled = (Labeled(*pool.subset(split)) for split in ("test", "train"))
+    equal = [rng.permutation(np.flatnonzero(pooled.labels == k))[:per_class] for k in range(len(made))]
+    of_made, of_test = judge(oracle, made.reshape(-1, *made.shape[2:])), judge(oracle, test.images)
+    of_pool = judge(oracle, pooled.images[np.concatenate(equal)])
+    labels = np.repeat(np.arange(len(made)), per_class)
+    figures: dict[str, Any] = {
+        "consistency": np.mean(of_made.classes == labels) / np.mean(of_test.classes == test.labels),
+        "oracle_accuracy": np.mean(of_test.classes == test.labels),
+    }
+    for kind in ("features", "last_features"):
+        ours, real, others = (getattr(opinion, kind) for opinion in (of_made, of_test, of_pool))
+        of_class = [real[test.labels == k] for k in range(len(made))]
+        first = [features[rng.permutation(len(features))[:per_class]] for features in of_class]
+        covered = [coverage(first[k], ours[labels == k]) for k in range(len(made))]
+        coverable = [coverage(first[k], others[labels == k]) for k in range(len(made))]
+        figures[kind] = {
+            "diversity": [diversity(ours[labels == k]) / diversity(of_class[k]) for k in range(len(made))],
+            "coverage": float(np.mean(covered) / np.mean(coverable)),
+            "coverage_absolute": float(np.mean(covered)),
+            "kid": kid(ours, np.concatenate(first)),
+            "kid_of_pool": kid(others, np.concatenate(first)),
+        }
+    figures["artefacts"] = high_frequency_power(made.reshape(-1, *made.shape[2:])) / high_frequency_power(test.images)
+    figures["copies"] = np.mean([share_of_copies(made[k], test, trained_on, k, rng) for k in range(len(made))])
+    return rounded(figures)
+
+
+def share_of_copies(made: Pixels, test: Labeled, trained_on: Labeled, k: int, rng: np.random.Generator) -> float:
+    """Share of a class's images nearer to a training image of any class than 95 % of its test images are."""
+    held_out = test.images[test.labels == k]
+    held_out = held_out[rng.permutation(len(held_out))[:COPY_QUERIES]]
+    threshold = np.quantile(nearest_distances(held_out, trained_on.images), 0.05)
+    return float((nearest_distances(made[:COPY_QUERIES], trained_on.images) < threshold).mean())
+
+
+def save_grid(path: Path, pool: ImageSet, made: Pixels) -> None:
+    """Twelve synthetic images of each class, the first seeds, and four real test images."""
+    test, labels = pool.subset("test")
+    rows = [np.concatenate([made[k][:12], test[labels == k][:4]]) for k in range(len(made))]
+    path.write_bytes(encode_png(image_grid(np.stack(rows))))
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list) else round(float(value), 5)
+
+
+def set_bars(found: dict[str, dict[str, Any]]) -> list[Bar]:
+    """Every bar of every case, over the seeds of the default that are there."""
+    bars = []
+    for name, case in CASES.items():
+        runs = [found[key] for seed in SEEDS if (key := f"{name}-default-{seed}") in found]
+        if not runs:
+            continue
+        plain = found.get(f"{name}-plain-{SEEDS[0]}")
+        ratios = [ratio for run in runs for ratio in run["features"]["diversity"]]
+        mean = {key: float(np.mean([run[key] for run in runs])) for key in ("consistency", "artefacts", "copies")}
+        covered = float(np.mean([run["features"]["coverage"] for run in runs]))
+        collapsed = sum(min(run["features"]["diversity"]) < COLLAPSED or run["rollbacks"] > 0 for run in runs)
+        of_plain = plain and float(np.mean([run["features"]["kid"] for run in runs])) / plain["features"]["kid"]
+        entries: list[tuple[str, float | None, str, bool | None]] = [
+            (
+                "class consistency",
+                mean["consistency"],
+                f">= {case.consistency}",
+                mean["consistency"] >= case.consistency,
+            ),
+            ("diversity, least class", min(ratios), ">= .8", min(ratios) >= 0.8),
+            ("diversity, largest class", max(ratios), "<= 1.2", max(ratios) <= 1.2),
+            ("coverage", covered, f">= {case.coverage}", covered >= case.coverage),
+            ("artefacts", mean["artefacts"], ".8 to 1.25", 0.8 <= mean["artefacts"] <= 1.25),
+            ("KID relative to the plain GAN", of_plain, "<= .35", None if of_plain is None else of_plain <= 0.35),
+            ("copies", mean["copies"], "<= .1", mean["copies"] <= 0.1),
+            ("seeds that collapse or diverge", collapsed, "0", collapsed == 0),
+        ]
+        bars += [
+            Bar(f"{name}, {len(runs)} seeds: {what}", None if value is None else round(value, 4), bar, met)
+            for what, value, bar, met in entries
+        ]
+    return bars
+
+
+def run_piece(piece: tuple[str, str, int], work: Path) -> None:
+    """In a process of its own with one thread; nothing where it is finished already."""
+    if (work / "{}-{}-{}.json".format(*piece)).is_file():
+        return
+    command = [sys.executable, __file__, "--work", str(work), "--piece", *map(str, piece)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, help="folder with mnist.zip, sign-digits.zip, pcb-defects.zip, cifar10.zip"
+    )
+    parser.add_argument("--work", type=Path, default=Path("runs/generators"))
+    parser.add_argument("--only", nargs="+", choices=tuple(CASES), default=tuple(CASES))
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--piece", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    work: Path = arguments.work
+    if arguments.piece:
+        name, contender, seed = arguments.piece
+        torch.set_num_threads(1)
+        found = measure(name, contender, int(seed), work)
+        write_json(work / f"{name}-{contender}-{seed}.json", found)
+        return
+    for case in (CASES[name] for name in arguments.only):
+        write_folder(open_pool(case, arguments.data, work), work / f"folder-{case.archive}")
+    with ThreadPoolExecutor(arguments.jobs) as workers:
+        for _ in workers.map(lambda piece: run_piece(piece, work), pieces(arguments.only)):
+            pass
+    done = [f"{name}-{contender}-{seed}" for name, contender, seed in pieces(list(CASES))]
+    measured = {key: read_json(work / f"{key}.json") for key in done if (work / f"{key}.json").is_file()}
+    write_record("generators", set_bars(measured), measured, seeds=SEEDS)
+
+
+if __name__ == "__main__":
+    main()
