@@ -123,8 +123,10 @@ class FitSettings(Settings):
     loss: Literal["non-saturating", "hinge", "relativistic"] = Field(
         "non-saturating", description="What the two players minimize."
     )
-    r1_weight: float = Field(0.05, ge=0, description="Gamma of the gradient penalty on real images, R1.")
-    r2_weight: float = Field(0.0, ge=0, description="Gamma of the gradient penalty on generated images, R2.")
+    r1_weight: float = Field(
+        0.05, ge=0, description="Gamma of the gradient penalty on real images, R1, at 32 px; larger images get more."
+    )
+    r2_weight: float = Field(0.0, ge=0, description="Gamma of the gradient penalty on generated images, R2, at 32 px.")
     penalty_interval: int = Field(8, ge=1, description="Steps between two lazily applied gradient penalties.")
     lecam_weight: float = Field(0.0, ge=0, description="Weight of the LeCam penalty on the discriminator's logits.")
     consistency_weight: float = Field(

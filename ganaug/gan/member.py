@@ -27,7 +27,8 @@ from .validation import Checkpoint, Reference, choose, has_stalled, validate
 
 PLAN_SHARE = 0.2  # of the budget after which its steps are settled; FitSettings lets conditioning begin only later
 STEPS_SHARE = 0.95  # of the budget that is for steps; the rest is for checkpoints
-NUM_CHECKPOINTS, FIRST_CHECKPOINT = 20, 5  # moments that the training is divided into; the first at which it is secured
+NUM_CHECKPOINTS, MIN_STEPS_BETWEEN = 20, 200  # moments that the training is judged at, unless they are too near to pay
+FIRST_CHECKPOINT = 0.25  # share of the steps before the first of them
 DIVERGED = 1e3  # a loss beyond which nothing comes back
 MAX_ROLLBACKS = 5
 
@@ -196,11 +197,11 @@ def conditioning_of(state: TrainingState, member: Member, settings: FitSettings)
 
 
 def checkpoint_due(state: TrainingState) -> bool:
-    """At the end of every NUM_CHECKPOINTS-th of the steps, from FIRST_CHECKPOINT on: earlier, they may not be known."""
-    if state.steps is None:
+    """At equal intervals from FIRST_CHECKPOINT on, since earlier the number of steps may not be known; and at the end."""
+    if state.steps is None or state.step < FIRST_CHECKPOINT * state.steps:
         return False
-    now, before = (step * NUM_CHECKPOINTS // state.steps for step in (state.step, state.step - 1))
-    return now > before and now >= FIRST_CHECKPOINT
+    interval = max(MIN_STEPS_BETWEEN, math.ceil(state.steps / NUM_CHECKPOINTS))
+    return state.step % interval == 0 or state.step == state.steps
 
 
 def take_checkpoint(

@@ -28,7 +28,8 @@ from .validation import Labelled, Reference, only
 NUM_TIMED_STEPS = 6  # after as many to warm up
 WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
 DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
-ENOUGH_STEPS = 3000  # that a wider network must be able to take in the budget
+ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
+LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
 MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
 
 
@@ -67,23 +68,30 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
     else:
         images, report = prepare(data, resolved.data, folder.data, device.type)
         write_json(folder.check, report.to_json())
+    begun = time.monotonic()
     resolved = _settle_mirror(resolved, images, device)
     resolved = _settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(data, images, resolved, members, complete=False))
-    total_steps = train_members(folder, members, images, resolved, device)
+    total_steps = train_members(folder, members, images, resolved, device, begun)
     write_text(folder.recipe, dump_recipe(_settle(resolved, images.image_size, device, total_steps)))
     write_json(folder.info, _describe_run(data, images, resolved, members, complete=True))
     return folder.root
 
 
 def train_members(
-    folder: RunFolder, members: tuple[Member, ...], images: ImageSet, recipe: Recipe, device: torch.device
+    folder: RunFolder,
+    members: tuple[Member, ...],
+    images: ImageSet,
+    recipe: Recipe,
+    device: torch.device,
+    begun: float,
 ) -> int:
     """Trains every member that is not trained yet, in order; returns the steps of the whole run.
 
-    With a budget, the first member's pace settles the steps of all.
+    With a budget, the first member's pace settles the steps of all; what was spent since `begun` (on the clock of
+    `time.monotonic`) counts.
     """
     settings = recipe.fit
     torch.set_num_threads(settings.threads or 1)
@@ -93,6 +101,8 @@ def train_members(
     mirror, num_classes = recipe.data.mirror, len(images.class_names)
     judge = train_judge(train.images, train.labels, num_classes, mirror, settings.seed, dtype)
     reference = Reference(judge, train, held_out)
+    left = settings.budget - (time.monotonic() - begun)
+    settings = settings.model_copy(update={"budget": max(LEAST_LEFT * settings.budget, left)})
     total_steps = settings.steps
     for member in members:
         done = trained_steps(folder, member.name)

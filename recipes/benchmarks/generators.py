@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ SHORT_SECONDS = 300  # for every contender but the default
 MAX_PER_CLASS = 300
 COPY_QUERIES = 100  # a class
 COLLAPSED = 0.5  # diversity of a class, relative to real images, that is a collapse
+Piece = tuple[str, str, int]  # case, contender, seed
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -55,6 +57,7 @@ class Case:
     consistency: float
     coverage: float
     data: dict[str, Any]  # what a user knows of the set
+    few: int | None = None  # so many images in every second class, `per_class` in the others
 
 
 CASES = {
@@ -64,6 +67,8 @@ CASES = {
     "cifar10-100": Case("cifar10", 100, 32, 600, 0.7, 0.4, {}),
     "pcb-defects-50": Case("pcb-defects", 50, 64, 1200, 0.95, 0.65, {"group_regex": r"(group\d+)"}),
 }
+IMBALANCED = "cifar10-5-and-500"
+CASES[IMBALANCED] = Case("cifar10", 500, 32, SHORT_SECONDS, 0.0, 0.0, {}, few=5)
 CONTENDERS: dict[str, dict[str, Any]] = {
     "default": {},
     "per-class": {"strategy": "per-class"},
@@ -73,12 +78,21 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 }
 
 
-def pieces(names: list[str]) -> Iterator[tuple[str, str, int]]:
-    """(case, contender, seed), the ones that score first."""
+def oracles(names: list[str]) -> list[Piece]:
+    """One for each set, which other pieces wait for."""
+    of_archive = {CASES[name].archive: name for name in names}
+    return [(name, "oracle", 0) for name in of_archive.values()]
+
+
+def pieces(names: list[str]) -> Iterator[Piece]:
+    """The ones that score first."""
+    scoring = [name for name in names if name != IMBALANCED]
     for seed in SEEDS:
-        yield from ((name, "default", seed) for name in names)
+        yield from ((name, "default", seed) for name in scoring)
     for contender in ("plain", "mixing", "specialised", "per-class"):
-        yield from ((name, contender, SEEDS[0]) for name in names)
+        yield from ((name, contender, SEEDS[0]) for name in scoring)
+    if IMBALANCED in names:
+        yield IMBALANCED, "default", SEEDS[0]
 
 
 def open_pool(case: Case, data: Path, work: Path) -> ImageSet:
@@ -87,12 +101,16 @@ def open_pool(case: Case, data: Path, work: Path) -> ImageSet:
     return prepare(data / f"{case.archive}.zip", settings, work / f"pool-{case.archive}", "cpu")[0]
 
 
-def write_folder(pool: ImageSet, target: Path) -> None:
-    """The pool as train/ and test/ folders, of which `fit` draws."""
+def write_folder(pool: ImageSet, few: int | None, target: Path) -> None:
+    """The pool as train/ and test/ folders, of which `fit` draws; with `few`, only so many of every second class."""
     if target.exists():
         return
+    written: Counter[tuple[str, int]] = Counter()
     with filled_whole(target) as partial:
         for image, split, label, file in zip(pool.images, pool.splits, pool.labels, pool.files, strict=True):
+            written[split, label] += 1
+            if few is not None and split == "train" and label % 2 == 0 and written[split, label] > few:
+                continue
             path = partial / split / pool.class_names[label] / f"{Path(file).stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode_png(image.transpose(1, 2, 0)))
@@ -103,6 +121,9 @@ def measure(name: str, contender: str, seed: int, work: Path) -> dict[str, Any]:
     case = CASES[name]
     pool = load(work / f"pool-{case.archive}")
     oracle = train_oracle(pool, work / f"oracle-{case.archive}.pt")
+    if contender == "oracle":
+        test, labels = pool.subset("test")
+        return {"accuracy": rounded(np.mean(judge(oracle, test).classes == labels))}
     counts = pool.counts("train"), pool.counts("test")
     per_class = min(MAX_PER_CLASS, *(count for split in counts for count in split.values()))
     seconds = case.seconds if contender == "default" else SHORT_SECONDS
@@ -111,9 +132,10 @@ def measure(name: str, contender: str, seed: int, work: Path) -> dict[str, Any]:
         "data": {"image_size": case.image_size, "limit_per_class": case.per_class, "seed": seed, **case.data},
         "fit": {"budget": seconds, "threads": 1, "seed": seed, "device": "cpu", **CONTENDERS[contender]},
     }
+    folder = work / f"folder-{name if case.few else case.archive}"
     make = make_plain if contender == "plain" else make_ours
     begun = time.monotonic()
-    made, trained_on, found = make(work / f"folder-{case.archive}", out, settings, per_class)
+    made, trained_on, found = make(folder, out, settings, per_class)
     minutes = round((time.monotonic() - begun) / 60, 2)
     save_grid(out.with_suffix(".png"), pool, made)
     opinion = judge_images(oracle, pool, made, trained_on, per_class)
@@ -193,7 +215,7 @@ def judge_images(oracle: Oracle, pool: ImageSet, made: Pixels, trained_on: Label
         }
     figures["artefacts"] = high_frequency_power(made.reshape(-1, *made.shape[2:])) / high_frequency_power(test.images)
     figures["copies"] = np.mean([share_of_copies(made[k], test, trained_on, k, rng) for k in range(len(made))])
-    return rounded(figures)
+    return {key: rounded(value) for key, value in figures.items()}
 
 
 def share_of_copies(made: Pixels, test: Labeled, trained_on: Labeled, k: int, rng: np.random.Generator) -> float:
@@ -219,8 +241,14 @@ def rounded(value: Any) -> Any:
 
 def set_bars(found: dict[str, dict[str, Any]]) -> list[Bar]:
     """Every bar of every case, over the seeds of the default that are there."""
-    bars = []
+    bars: list[Bar] = []
+    if uneven := found.get(f"{IMBALANCED}-default-{SEEDS[0]}"):
+        least = min(uneven["features"]["diversity"][::2])
+        what = f"{IMBALANCED}: diversity, least of the classes of 5"
+        bars.append(Bar(what, round(least, 4), f">= {COLLAPSED}: no collapse", least >= COLLAPSED))
     for name, case in CASES.items():
+        if name == IMBALANCED:
+            continue
         runs = [found[key] for seed in SEEDS if (key := f"{name}-default-{seed}") in found]
         if not runs:
             continue
@@ -229,7 +257,8 @@ def set_bars(found: dict[str, dict[str, Any]]) -> list[Bar]:
         mean = {key: float(np.mean([run[key] for run in runs])) for key in ("consistency", "artefacts", "copies")}
         covered = float(np.mean([run["features"]["coverage"] for run in runs]))
         collapsed = sum(min(run["features"]["diversity"]) < COLLAPSED or run["rollbacks"] > 0 for run in runs)
-        of_plain = plain and float(np.mean([run["features"]["kid"] for run in runs])) / plain["features"]["kid"]
+        kid_of_ours = float(np.mean([run["features"]["kid"] for run in runs]))
+        of_plain = None if plain is None else kid_of_ours / float(plain["features"]["kid"])
         entries: list[tuple[str, float | None, str, bool | None]] = [
             (
                 "class consistency",
@@ -252,7 +281,7 @@ def set_bars(found: dict[str, dict[str, Any]]) -> list[Bar]:
     return bars
 
 
-def run_piece(piece: tuple[str, str, int], work: Path) -> None:
+def run_piece(piece: Piece, work: Path) -> None:
     """In a process of its own with one thread; nothing where it is finished already."""
     if (work / "{}-{}-{}.json".format(*piece)).is_file():
         return
@@ -278,11 +307,14 @@ def main() -> None:
         found = measure(name, contender, int(seed), work)
         write_json(work / f"{name}-{contender}-{seed}.json", found)
         return
-    for case in (CASES[name] for name in arguments.only):
-        write_folder(open_pool(case, arguments.data, work), work / f"folder-{case.archive}")
+    for name in arguments.only:
+        case = CASES[name]
+        pool = open_pool(case, arguments.data, work)
+        write_folder(pool, case.few, work / f"folder-{name if case.few else case.archive}")
     with ThreadPoolExecutor(arguments.jobs) as workers:
-        for _ in workers.map(lambda piece: run_piece(piece, work), pieces(arguments.only)):
-            pass
+        for stage in (oracles(arguments.only), pieces(arguments.only)):
+            for _ in workers.map(lambda piece: run_piece(piece, work), stage):
+                pass
     done = [f"{name}-{contender}-{seed}" for name, contender, seed in pieces(list(CASES))]
     measured = {key: read_json(work / f"{key}.json") for key in done if (work / f"{key}.json").is_file()}
     write_record("generators", set_bars(measured), measured, seeds=SEEDS)

@@ -2,16 +2,25 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from small import files_of
 
-from ganaug.gan import member
+from ganaug.gan import member, training
 from ganaug.gan.training import fit
 
 EVERY_STEP = 1e-9  # seconds: a saved state after every row of metrics
+
+
+def take_four_checkpoints(monkeypatch):
+    """At every quarter of the steps, however few; and nothing is lost on measuring the pace."""
+    monkeypatch.setattr(member, "NUM_CHECKPOINTS", 4)
+    monkeypatch.setattr(member, "MIN_STEPS_BETWEEN", 1)
+    monkeypatch.setattr(member, "FIRST_CHECKPOINT", 0.25)
+    monkeypatch.setattr(training, "measure_pace", lambda *_: 0.01)
 
 
 class Interrupt:
@@ -78,7 +87,7 @@ def spoil(state):
 
 
 def set_pace(monkeypatch, durations):
-    """A clock by which the steps take these seconds, the last of them for ever."""
+    """A clock by which the steps and the checkpoints take these seconds, the last of them for ever, and all else none."""
 
     class Clock:
         now, calls = 0.0, 0
@@ -90,6 +99,7 @@ def set_pace(monkeypatch, durations):
             return self.now
 
     monkeypatch.setattr(member, "time", Clock())
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 def metrics_of(run, name="joint"):

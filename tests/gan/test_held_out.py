@@ -12,10 +12,11 @@ from small import with_settings
 
 from ganaug import load_recipe
 from ganaug.data.cache import ImageSet, load
-from ganaug.data.images import encode_png, to_uint8
+from ganaug.data.images import encode_png, to_float, to_uint8
 from ganaug.gan import steps, training
 from ganaug.gan.strategies import STRATEGIES
 from ganaug.gan.training import MIN_TO_HOLD_OUT, fit, split_images, training_data
+from ganaug.gan.validation import Labelled, Reference, validate
 
 
 def make_set(labels, groups, splits=None):
@@ -141,7 +142,7 @@ def test_nothing_that_is_held_out_or_tested_is_trained_on(digits, tmp_path, seen
 
 
 def test_a_validation_folder_judges_the_training(tmp_path, seen):
-    """Every image of train/ is trained on, none of valid/; copies and all."""
+    """Every image of train/ is trained on, none of valid/."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("valid", 3), ("test", 2)):
         for name in "ab":
@@ -156,3 +157,20 @@ def test_a_validation_folder_judges_the_training(tmp_path, seen):
     assert (len(train), len(valid)) == (12, 6)
     assert seen["real"] == seen["judge"] == train
     assert {len(checkpoint["scores"]) for checkpoint in member_of(run)["checkpoints"]} == {6}
+
+
+def test_held_out_copies_of_training_images_do_not_hide_a_generator_that_copies(recwarn):
+    """Those of class a lie at no distance, which must not spoil the measure of class b."""
+    pixels = torch.randint(256, (24, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = torch.arange(2).repeat_interleave(8)
+    train = Labelled(pixels[:16], labels)
+    held_out = Labelled(torch.cat([pixels[:8], pixels[16:]]), labels)
+
+    def copy(noise, asked):
+        return to_float(train.images[8 * asked + torch.arange(len(asked)) % 8])
+
+    copy.latent_size = 4
+    judge = training.train_judge(train.images, labels, 2, "none", 0, torch.float32)
+    checkpoint = validate(copy, Reference(judge, train, held_out), (0, 1), (0, 1), 1, 0.0)
+    assert checkpoint.copies >= 0.5
+    assert not [warning for warning in recwarn if "divide" in str(warning.message)]

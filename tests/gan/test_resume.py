@@ -7,11 +7,12 @@ from interruptions import (
     fit_in_pieces,
     interrupted_fit,
     member_of,
+    take_four_checkpoints,
     trained,
 )
 from small import with_settings
 
-from ganaug.gan import member, training
+from ganaug.gan import member
 from ganaug.gan.losses import LOSSES
 from ganaug.gan.training import fit
 from ganaug.runs import open_run
@@ -23,9 +24,7 @@ PENALTIES = {"r1_weight": 0.1, "r2_weight": 0.1, "lecam_weight": 0.1, "consisten
 
 @pytest.fixture(autouse=True)
 def four_checkpoints(monkeypatch):
-    monkeypatch.setattr(member, "NUM_CHECKPOINTS", 4)
-    monkeypatch.setattr(member, "FIRST_CHECKPOINT", 1)
-    monkeypatch.setattr(training, "measure_pace", lambda *_: 0.01)
+    take_four_checkpoints(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def whole(digits, tmp_path_factory):
     left = {}
     for name, moments in (("planned", []), ("diverged", [(10, 1.0)])):
         with pytest.MonkeyPatch.context() as patch:
-            four_checkpoints.__wrapped__(patch)
+            take_four_checkpoints(patch)
             diverge_at(patch, *moments)
             left[name] = trained(fit(digits, tmp_path_factory.mktemp(name) / "run", recipe=with_settings(fit=FIT)))
     return left
@@ -48,7 +47,7 @@ def test_there_is_something_to_lose(whole):
     assert whole["planned"] != whole["diverged"]
 
 
-@pytest.mark.parametrize("at", [1, 4, 5, 6, 12, 13, 16])
+@pytest.mark.parametrize("at", [1, 5, 9, 12, 16])
 def test_stopped_in_any_step(digits, tmp_path, monkeypatch, whole, at):
     out = interrupted_fit(monkeypatch, digits, tmp_path / "run", with_settings(fit=FIT), at)
     fit(digits, out, resume=True)
@@ -79,7 +78,7 @@ def test_stopped_between_two_steps(digits, tmp_path, monkeypatch, whole, name, a
     ]
 
 
-@pytest.mark.parametrize("at", [10, 11, 12, 15])
+@pytest.mark.parametrize("at", [10, 11, 15])
 def test_stopped_before_and_after_a_rollback(digits, tmp_path, monkeypatch, whole, at):
     """The 10th step diverges, so that the 11th that is taken is the 9th again, and the 14th ends the next checkpoint."""
     diverge_at(monkeypatch, (10, 1.0))

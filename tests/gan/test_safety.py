@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from interruptions import EVERY_STEP, diverge_at, member_of, metrics_of, set_pace, spoil
+from interruptions import EVERY_STEP, diverge_at, member_of, metrics_of, set_pace, spoil, take_four_checkpoints
 from safetensors.torch import load_file
 from small import files_of, with_settings
 
 from ganaug import GanaugError
 from ganaug.data.images import encode_png
-from ganaug.gan import member, steps, training
+from ganaug.gan import member, steps
 from ganaug.gan.training import fit
 from ganaug.runs import open_run
 from ganaug.synthesis.synthesize import synthesize
@@ -22,9 +22,7 @@ from ganaug.synthesis.synthesize import synthesize
 
 @pytest.fixture(autouse=True)
 def four_checkpoints(monkeypatch):
-    monkeypatch.setattr(member, "NUM_CHECKPOINTS", 4)
-    monkeypatch.setattr(member, "FIRST_CHECKPOINT", 1)
-    monkeypatch.setattr(training, "measure_pace", lambda *_: 0.01)
+    take_four_checkpoints(monkeypatch)
 
 
 def make_images(folder, counts, side=16):
