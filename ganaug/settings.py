@@ -263,7 +263,9 @@ def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise GanaugError("\n".join(_explain(item) for item in error.errors())) from None
+        raise GanaugError(
+            "\n".join(dict.fromkeys(_explain(item) for item in _merge_branches(error.errors())))
+        ) from None
 
 
 def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
@@ -329,6 +331,20 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def _merge_branches(items: Sequence[Any]) -> list[Any]:
+    """One error for each setting: one that may be of several kinds has an error, and a part of its path, for each of them."""
+    merged: dict[tuple[str, ...], Any] = {}
+    for item in items:
+        path = tuple(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden" or all(isinstance(part, int) for part in item["loc"][2:]):
+            merged[path] = item
+        elif path[:2] in merged:
+            merged[path[:2]]["msg"] += f"; or {item['msg'][0].lower()}{item['msg'][1:]}"
+        else:
+            merged[path[:2]] = {**item, "loc": path[:2]}
+    return list(merged.values())
 
 
 def _explain(item: Any) -> str:

@@ -25,7 +25,7 @@ def capture(state: TrainingState) -> dict[str, Any]:
         "anchors": state.anchors,
         "spreads": state.spreads,
         "caution": state.caution,
-        "counters": [state.step, state.steps, state.seconds],
+        "counters": [state.step, state.steps, state.seconds, state.attempts],
         "checkpoints": [asdict(checkpoint) for checkpoint in state.checkpoints],
     }
 
@@ -41,7 +41,7 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.anchors.copy_(saved["anchors"])
     state.spreads.copy_(saved["spreads"])
     state.caution = saved["caution"]
-    state.step, state.steps, state.seconds = saved["counters"]
+    state.step, state.steps, state.seconds, state.attempts = saved["counters"]
     state.checkpoints = [Checkpoint.from_json(values) for values in saved["checkpoints"]]
 
 
@@ -68,6 +68,12 @@ def load_state(path: Path, state: TrainingState) -> dict[str, Any]:
             f"the checkpoint {path} cannot be loaded: {reason} Delete it to train this part anew."
         ) from None
     return good
+
+
+def is_finite(state: TrainingState) -> bool:
+    """Whether every weight is a finite number."""
+    values = [value for network in networks_of(state) for value in network.state_dict().values()]
+    return all(bool(torch.isfinite(value).all()) for value in values if value.is_floating_point())
 
 
 def networks_of(state: TrainingState) -> tuple[torch.nn.Module, ...]:

@@ -16,7 +16,7 @@ from ..progress import format_duration, say, track, warn
 from ..runs import RunFolder, load_weights, read_json, save_weights, write_json
 from ..settings import FitSettings
 from .balance import Balance, describe
-from .checkpoints import load_state, remember, restore, save_state
+from .checkpoints import is_finite, load_state, remember, restore, save_state
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
 from .networks import Discriminator, Generator
@@ -120,10 +120,15 @@ def train_member(
         path / "member.json", {"shape": shape, **record, "checkpoints": [asdict(each) for each in state.checkpoints]}
     )
     say(f"fit {member.name}: kept step {chosen.step} of {state.step}" + describe_quality(chosen))
-    shutil.rmtree(snapshot(path, 0).parent)
-    (path / "state.pt").unlink(missing_ok=True)
+    clear(path)
     assert state.steps is not None
     return state.steps
+
+
+def clear(path: Path) -> None:
+    """Removes what only an unfinished training of the member in `path` needs."""
+    shutil.rmtree(snapshot(path, 0).parent, ignore_errors=True)
+    (path / "state.pt").unlink(missing_ok=True)
 
 
 def run_steps(
@@ -146,20 +151,20 @@ def run_steps(
     save_at, sample_at = state.seconds + settings.checkpoint_interval, state.seconds + settings.sample_interval
     balance = replace(state.balance)
     with track(f"fit {member.name}", 100, percent_done(state, budget), " %") as advance:
-        while state.steps is None or state.step < state.steps:
+        while not has_ended(state):
             begun = time.monotonic()
             if state.steps is None and state.step > 0 and state.seconds >= PLAN_SHARE * budget:
                 plan_steps(state, budget, settings)
                 say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
             conditioning = conditioning_of(state, member, settings)
             metrics.add(train_step(state, data, settings, conditioning, dtype))
-            is_checkpoint, is_last = checkpoint_due(state), state.step == state.steps
+            is_checkpoint = checkpoint_due(state)
             state.seconds += time.monotonic() - begun
             if state.step % settings.log_interval and not is_checkpoint:
                 continue
             row = metrics.close_row(state)
-            if has_diverged(row):
-                state.seconds += roll_back(state, good, member)
+            if has_diverged(row) or (is_checkpoint and not is_finite(state)):
+                roll_back(state, good, member)
                 metrics.rewind(state.step)
                 continue
             sentence = describe(balance, state.balance)
@@ -167,27 +172,32 @@ def run_steps(
             advance(percent_done(state, budget), sentence)
             if is_checkpoint:
                 begun = time.monotonic()
-                if conditioning == 1.0 or is_last:
+                if conditioning == 1.0 or state.step == state.steps:
                     take_checkpoint(state, data, reference, settings, member, path, dtype)
                     say(f"fit {member.name}, step {state.step}: {sentence}{describe_quality(state.checkpoints[-1])}")
                 good = remember(state)
                 state.seconds += time.monotonic() - begun
-            if state.seconds >= sample_at or is_last:
+            if state.seconds >= sample_at or has_ended(state):
                 sample_at = state.seconds + settings.sample_interval
                 save_samples(folder.samples / f"{member.name}-step-{state.step:06d}.png", state, data)
             if state.seconds >= save_at:
                 save_at = state.seconds + settings.checkpoint_interval
                 metrics.save()
                 save_state(path / "state.pt", state, good)
-            if has_stalled(state.checkpoints):
-                say(f"fit {member.name}: neither duality gap nor held-out score improves any more; ended early")
-                break
+    if state.step != state.steps:
+        say(f"fit {member.name}: neither duality gap nor held-out score improves any more; ended early")
     metrics.save()
 
 
+def has_ended(state: TrainingState) -> bool:
+    return state.step == state.steps or has_stalled(state.checkpoints)
+
+
 def plan_steps(state: TrainingState, budget: float, settings: FitSettings) -> None:
+    """As many steps as the rest of the budget allows at the pace so far."""
     unconditioned = math.ceil((state.step - 1) / settings.transition[0])  # the steps so far were to be
-    state.steps = max(state.step + 1, unconditioned, round(state.step * STEPS_SHARE * budget / state.seconds))
+    left = (STEPS_SHARE * budget - state.seconds) * state.attempts / state.seconds
+    state.steps = max(state.step + 1, unconditioned, state.step + round(left))
 
 
 def conditioning_of(state: TrainingState, member: Member, settings: FitSettings) -> float:
@@ -225,22 +235,21 @@ def has_diverged(row: dict[str, float]) -> bool:
     return any(not math.isfinite(value) or abs(value) > DIVERGED for name, value in row.items() if "loss" in name)
 
 
-def roll_back(state: TrainingState, good: dict[str, Any], member: Member) -> float:
-    """Returns to the state `good` with half the rates; returns the seconds that were lost, which stay counted."""
-    lost_at, caution, seconds = state.step, state.caution / 2, state.seconds
+def roll_back(state: TrainingState, good: dict[str, Any], member: Member) -> None:
+    """Returns to the state `good` with half the rates; the time that was lost stays counted."""
+    lost_at, caution = state.step, state.caution / 2
     if caution < 0.5**MAX_ROLLBACKS:
         raise GanaugError(
             f"the training of {member.name} diverged before step {lost_at}, and again with rates lowered {MAX_ROLLBACKS} times: "
             "a loss is no finite number. Check the images (ganaug check) or lower fit.learning_rate."
         )
-    steps = state.steps
+    spent, planned = (state.seconds, state.attempts), state.steps
     restore(state, copy.deepcopy(good))
-    state.steps = state.steps or steps
-    state.caution = caution
+    state.seconds, state.attempts = spent
+    state.steps, state.caution = planned, caution
     warn(
         f"fit {member.name}: diverged before step {lost_at}; back to step {state.step} with learning rates lowered to {caution:g} of theirs"
     )
-    return seconds - state.seconds
 
 
 def describe_quality(checkpoint: Checkpoint) -> str:

@@ -37,7 +37,8 @@ class TrainingState:
     caution: float = 1.0  # factor on both learning rates; halved whenever a training that diverged is rolled back
     step: int = 0
     steps: int | None = None  # of the whole training; None while a budget has not settled them
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the training so far, those of steps that were rolled back included
+    attempts: int = 0  # steps taken in all, with those that were rolled back
     checkpoints: list[Checkpoint] = field(default_factory=list)
 
 
@@ -101,6 +102,7 @@ def train_step(
     with autocast:
         logged |= generator_step(state, real, fake, noise, labels, conditioning, settings)
     state.step += 1
+    state.attempts += 1
     update_average(state.average, state.generator, 0.5 ** (1 / max(1.0, settings.ema_half_life * state.step)))
     return logged
 

@@ -19,7 +19,7 @@ from ..progress import format_duration, say
 from ..runs import SCHEMA, RunFolder, describe_versions, read_json, write_json, write_text
 from ..settings import FitSettings, Recipe, RecipeLike, dump_recipe, keep_settled, load_recipe
 from .judge import train_judge
-from .member import build_state, network_shape, train_member, trained_steps
+from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
 from .steps import TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import safe_reflections
@@ -110,6 +110,7 @@ def train_members(
             data = training_data(split, member, mirror)
             steps = total_steps and member_steps(member, total_steps)
             done = train_member(folder, member, data, reference, settings, steps, dtype)
+        clear(folder.member(member.name))  # an interruption may have left it
         total_steps = total_steps or _total_of(member, done)
     assert total_steps is not None  # there is at least one member
     return total_steps
@@ -123,11 +124,17 @@ def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tupl
     """
     train, held_out = images.indices("train"), images.indices("valid")
     if not len(held_out) and recipe.fit.validation > 0:
-        labels = images.labels[train]
-        large = train[np.bincount(labels, minlength=len(images.class_names))[labels] >= MIN_TO_HOLD_OUT]
-        groups = np.unique(np.array(images.groups)[large], return_inverse=True)[1]
-        if len(large):
-            held_out = large[hold_out(images.labels[large], groups, recipe.fit.validation, recipe.fit.seed)]
+        labels, groups = images.labels[train], np.unique(np.array(images.groups)[train], return_inverse=True)[1]
+        small = np.bincount(labels, minlength=len(images.class_names))[labels] < MIN_TO_HOLD_OUT
+        spared = ~np.isin(groups, groups[small])  # whole groups without an image of a small class
+        if spared.any():
+            chosen = hold_out(
+                labels[spared],
+                np.unique(groups[spared], return_inverse=True)[1],
+                recipe.fit.validation,
+                recipe.fit.seed,
+            )
+            held_out = train[spared][chosen]
             train = np.setdiff1d(train, held_out)
     parts = [
         Labelled(torch.from_numpy(np.asarray(images.images[rows])).to(device), torch.from_numpy(images.labels[rows]))
@@ -158,7 +165,7 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
         training = training_data(split_images(images, resolved, device), member, resolved.data.mirror)
         counts, image_size, channels = images.counts("train"), images.image_size, images.channels
     pace = measure_pace(training, member, resolved.fit, device, resolved.fit.threads or 1)
-    steps = settings.steps or max(1, round(settings.budget / pace))
+    steps = settings.steps or max(1, round(STEPS_SHARE * settings.budget / pace))
     resolved = _settle(resolved, image_size, device, steps)
     return Estimate(resolved, report, counts, image_size, channels, pace, steps, steps * pace)
 
@@ -240,6 +247,8 @@ def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> 
     Threads wait for one another at every layer, so that on a machine with other work one may be faster than two.
     """
     settings = recipe.fit
+    if settings.threads is not None and settings.width != "auto":
+        return recipe
     member = STRATEGIES[settings.strategy](len(images.class_names))[0]
     data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
     widths = WIDTHS[device.type] if settings.width == "auto" else (settings.width,)

@@ -94,6 +94,7 @@ def validate(
     num_held_out = torch.bincount(held_out.labels)[held_out.labels].numpy()
     weighted = scores * len(scores) / num_held_out / len(kids)  # every class counts alike
     of_made, of_others = (np.concatenate(part) for part in zip(*distances, strict=True))
+    threshold = np.quantile(of_others, COPY_QUANTILE) if len(of_others) else 0.0
     return Checkpoint(
         step=step,
         gap=gap,
@@ -101,7 +102,7 @@ def validate(
         kid=float(np.mean(kids)),
         coverage=float(np.mean(covered)),
         consistency=float((chances.argmax(dim=1) == made.labels).float().mean()),
-        copies=float((of_made < np.quantile(of_others, COPY_QUANTILE)).mean()),
+        copies=float((of_made <= threshold).mean()),
     )
 
 
@@ -142,7 +143,9 @@ def relative_distances(made: Labelled, train: Labelled, held_out: Labelled, k: i
         for part in (made, train, held_out)
     )
     usual = nearest_distances(others, trained_on, max_shift=COPY_SHIFT)
-    return nearest_distances(generated, trained_on, max_shift=COPY_SHIFT) / usual.mean(), usual / usual.mean()
+    usual = usual[usual > 0]  # those that are copies themselves tell nothing
+    scale = usual.mean() if len(usual) else 1.0
+    return nearest_distances(generated, trained_on, max_shift=COPY_SHIFT) / scale, usual / scale
 
 
 def choose(checkpoints: Sequence[Checkpoint]) -> Checkpoint:

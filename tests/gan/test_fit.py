@@ -56,7 +56,7 @@ def test_metrics_have_a_row_at_every_interval_and_checkpoint(tiny_run):
     checkpoints = [checkpoint["step"] for checkpoint in member_of(tiny_run)["checkpoints"]]
     assert table["step"].tolist() == sorted({2, 4, 6, 8, 10, 12, *checkpoints}) and checkpoints[-1] == 12
     assert {"seconds", "loss_d", "loss_g", "separation", "class_loss", "class_accuracy", "augment"} <= set(table)
-    assert {"memorized", "discriminator_pace", "variety_weight"} <= set(table)
+    assert {"memorized", "discriminator_pace"} <= set(table)
     assert np.isfinite(table.to_numpy()).all()
     assert table["separation"].between(0, 1).all()
     assert table["seconds"].is_monotonic_increasing
@@ -401,7 +401,9 @@ def test_an_estimate_writes_nothing_and_counts_what_fit_would_use(digits, tmp_pa
 
 def test_an_estimate_turns_a_budget_into_steps(digits, monkeypatch):
     monkeypatch.setattr(training, "measure_pace", lambda *_: 0.05)
-    assert estimate_fit(digits, recipe=with_settings(fit={"steps": None, "budget": "2m"})).steps == 2400
+    assert estimate_fit(digits, recipe=with_settings(fit={"steps": None, "budget": "2m"})).steps == round(
+        member.STEPS_SHARE * 2400
+    )
 
 
 @pytest.mark.parametrize(("device", "message"), [("warp", "unknown device"), ("meta", "not supported")])

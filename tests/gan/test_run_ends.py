@@ -1,6 +1,7 @@
 """How a training ends: early or in time, with its best checkpoint, in a folder that needs nothing else."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -80,6 +81,15 @@ def test_a_budget_is_planned_as_a_whole_however_early_it_ends(digits, tmp_path, 
     assert all(ended < planned for _, ended, _ in steps)
     stored = yaml.safe_load((run / "recipe.yaml").read_text())["fit"]["steps"]
     assert stored == pytest.approx(3 * planned, abs=2)
+
+
+@pytest.mark.parametrize(("spent", "left"), [(8.0, 32.0), (39.0, 40 * training.LEAST_LEFT)])
+def test_the_preparation_is_part_of_the_budget_as_far_as_it_leaves_enough(digits, tmp_path, monkeypatch, spent, left):
+    moments = [0.0]
+    set_pace(monkeypatch, [1.0])
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: moments.pop() if moments else spent))
+    recipe = with_settings(fit={"steps": None, "budget": "40s", "log_interval": 1})
+    assert steps_of(fit(digits, tmp_path / "run", recipe=recipe))[0] == round(left * member.STEPS_SHARE)
 
 
 def test_the_chosen_checkpoint_becomes_the_member(digits, tmp_path, monkeypatch):
