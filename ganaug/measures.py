@@ -68,20 +68,25 @@ def high_frequency_power(images: Pixels) -> float:
 
 
 def nearest_distances(
-    images: Pixels, others: Pixels, mirror: bool = True, max_shift: int = MAX_SHIFT
+    images: Pixels, others: Pixels | None = None, mirror: bool = True, max_shift: int = MAX_SHIFT
 ) -> npt.NDArray[np.float32]:
     """(N,): root-mean-square difference, in units of the range [-1, 1], of each of `images` (N, C, S, S) to the nearest of
     `others` (M, C, S, S), shifted by up to `max_shift` pixels along both axes and, with `mirror`, reflected left to right.
+    Without `others`: to the nearest other one of `images`, infinite where there is none.
     """
     queries = _flat(torch.from_numpy(images))
     best = torch.full((len(images),), torch.inf)
-    padded = F.pad(torch.from_numpy(others).float(), [max_shift] * 4, mode="replicate")
+    own = torch.eye(len(images), dtype=torch.bool) if others is None else None
+    padded = F.pad(torch.from_numpy(images if others is None else others).float(), [max_shift] * 4, mode="replicate")
     size = images.shape[-1]
     for top in range(2 * max_shift + 1):
         for left in range(2 * max_shift + 1):
             shifted = padded[:, :, top : top + size, left : left + size]
             for variant in (shifted, shifted.flip(3)) if mirror else (shifted,):
-                best = torch.minimum(best, torch.cdist(queries, _flat(variant)).min(dim=1).values)
+                distances = torch.cdist(queries, _flat(variant))
+                if own is not None:
+                    distances = distances.masked_fill(own, torch.inf)
+                best = torch.minimum(best, distances.min(dim=1).values)
     found: npt.NDArray[np.float32] = (best / queries.shape[1] ** 0.5).numpy()
     return found
 

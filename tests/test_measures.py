@@ -144,3 +144,13 @@ def test_a_copy_cut_at_the_border_is_near():
     cut = np.concatenate([ramp[..., 2:], ramp[..., -1:], ramp[..., -1:]], axis=3)
     assert float(nearest_distances(cut, ramp)[0]) == pytest.approx(0, abs=1e-3)
     assert float(nearest_distances(cut, ramp, max_shift=0)[0]) > 0.1
+
+
+def test_without_others_an_image_is_no_neighbour_of_its_own():
+    images = draw_centred(0, n=5)
+    images[3] = np.roll(images[1], 1, axis=2)  # a shifted copy
+    found = nearest_distances(images)
+    assert found[[1, 3]].max() < 1e-3 and found[[0, 2, 4]].min() > 0.1
+    expected = [nearest_distances(images[i : i + 1], np.delete(images, i, axis=0))[0] for i in range(5)]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert nearest_distances(images[:1])[0] == np.inf

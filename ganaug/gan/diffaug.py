@@ -11,6 +11,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+TURN, SHEAR, ZOOM = 6 / 180 * pi, 0.1, 0.12  # standard deviations of a deformation: radians, a slope, powers of 2
+
 
 def augment(images: Tensor, operations: Collection[str], strength: float, rng: Generator) -> Tensor:
     """Applies the named operations, each to an image with probability `strength`."""
@@ -86,6 +88,32 @@ def affine(images: Tensor, operations: Collection[str], strength: float, rng: Ge
     grid = F.affine_grid(rows.to(images), [n, *images.shape[1:]], align_corners=False)
     resampled = F.grid_sample(images[chosen], grid, padding_mode="reflection", align_corners=False)
     return images.index_copy(0, chosen, resampled)
+
+
+def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng: Generator) -> Tensor:
+    """Real images (N, C, H, W), each with its `probability` (N,) turned and sheared by some degrees and zoomed by some percent
+    along each axis, as far as "rotation" and "scale" are among the operations; in one bicubic resampling, borders mirror.
+
+    Not differentiable, and of real images alone: the generator learns the deformed images, too.
+    """
+    chosen = torch.where(torch.rand(len(images), generator=rng) < probability)[0]
+    if not len(chosen) or not {"rotation", "scale"} & set(operations):
+        return images
+    draws = torch.randn(len(chosen), 4, generator=rng).clamp(-2, 2)
+    angle, shear = TURN * draws[:, 0] * ("rotation" in operations), SHEAR * draws[:, 1] * ("rotation" in operations)
+    zoom = 2 ** (ZOOM * draws[:, 2:] * ("scale" in operations))
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(len(chosen))
+    rows = torch.stack(
+        [
+            torch.stack([cos * zoom[:, 0], (shear - sin) * zoom[:, 1], zero], 1),
+            torch.stack([sin * zoom[:, 0], cos * zoom[:, 1], zero], 1),
+        ],
+        1,
+    )  # (n, 2, 3)
+    chosen = chosen.to(images.device)
+    grid = F.affine_grid(rows.to(images), [len(chosen), *images.shape[1:]], align_corners=False)
+    resampled = F.grid_sample(images[chosen], grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return images.index_copy(0, chosen, resampled.clamp(-1, 1))
 
 
 def cutout(images: Tensor, strength: float, rng: Generator) -> Tensor:

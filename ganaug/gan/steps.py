@@ -1,5 +1,6 @@
 """One step of the game: the discriminator's update, then the generator's."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -9,13 +10,14 @@ from torch.nn import functional as F
 from ..data.images import to_float
 from ..settings import FitSettings
 from .balance import Balance, decide, skips_discriminator, track_spreads, variety_weights
-from .diffaug import augment, reflect
+from .diffaug import augment, deform, reflect
 from .losses import LOSSES, consistency, gradient_penalty, lecam, mode_seeking
 from .mixing import AnyGenerator, MixingGenerator, reconstruction
 from .networks import SPREAD_GROUP, Discriminator, Verdicts
 from .validation import Checkpoint
 
 NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
+FEW = 10  # training images of a class of which every second one drawn is deformed
 RECONSTRUCTED = 4  # one in so many real images is reconstructed in the mixing family
 GAMMA_EXPONENT = 8 / 3
 ANCHOR_RATE = 0.01  # of the moving averages of LeCam
@@ -67,11 +69,14 @@ def draw_labels(data: TrainingData, batch_size: int, rng: torch.Generator) -> Te
     return torch.randint(len(data.labels), (num_groups,), generator=rng).repeat_interleave(SPREAD_GROUP)
 
 
-def draw_real(data: TrainingData, classes: Tensor, rng: torch.Generator) -> Tensor:
-    """Float images (N, C, H, W) in [-1, 1] of the classes asked for, mirrored at random where the data allow it."""
-    groups = [draw_group(data.class_rows[c], rng) for c in classes[::SPREAD_GROUP].tolist()]
-    rows = torch.cat(groups)
-    return reflect(to_float(data.images[rows.to(data.images.device)]), data.mirror, rng)
+def draw_real(data: TrainingData, classes: Tensor, operations: Collection[str], rng: torch.Generator) -> Tensor:
+    """Float images (N, C, H, W) in [-1, 1] of the classes asked for, mirrored at random where the data allow it, and deformed
+    the more often the fewer images a class has."""
+    drawn = classes[::SPREAD_GROUP].tolist()
+    rows = torch.cat([draw_group(data.class_rows[c], rng) for c in drawn])
+    images = reflect(to_float(data.images[rows.to(data.images.device)]), data.mirror, rng)
+    few = torch.tensor([FEW / (FEW + len(data.class_rows[c])) for c in drawn]).repeat_interleave(SPREAD_GROUP)
+    return deform(images, operations, few, rng)
 
 
 def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
@@ -119,7 +124,7 @@ def draw_batch(state: TrainingState, data: TrainingData, settings: FitSettings) 
     classes = draw_labels(data, settings.batch_size, state.rng)
     labels = torch.tensor(data.labels)[classes].to(data.images.device)
     noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(data.images.device)
-    return draw_real(data, classes, state.rng), noise, labels
+    return draw_real(data, classes, settings.augment, state.rng), noise, labels
 
 
 def see(state: TrainingState, images: Tensor, labels: Tensor, settings: FitSettings, grouped: bool = True) -> Verdicts:

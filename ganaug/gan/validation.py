@@ -23,7 +23,9 @@ from .mixing import AnyGenerator
 
 IMAGES_PER_CLASS, MAX_IMAGES = 40, 800
 COPY_SIZE, COPY_SHIFT, COPY_QUANTILE = 16, 1, 0.05
-COPY_VETO = 0.25  # share of generated images nearer to a training image than all but COPY_QUANTILE of the held-out ones
+COPY_VETO = (
+    0.2  # share of generated images nearer to a training image than all but COPY_QUANTILE of real ones to another
+)
 PATIENCE = 5  # checkpoints without a gain after which a training ends
 
 
@@ -136,14 +138,14 @@ def mean_kernel(features: Features) -> float:
 
 
 def relative_distances(made: Labelled, train: Labelled, held_out: Labelled, k: int) -> tuple[Features, Features]:
-    """Distances of a class's generated and held-out images to its nearest training image, over the mean of the latter: so
-    that all classes, few held-out images each, can share one threshold."""
+    """Distances of a class's generated images to its nearest training image, and of its real images, held out or not, to the
+    nearest other one; both over the mean of the latter, so that all classes, of few images each, can share one threshold."""
     generated, trained_on, others = (
         to_uint8(shrink(to_float(part.images[(part.labels == k).to(part.images.device)]), COPY_SIZE)).cpu().numpy()
         for part in (made, train, held_out)
     )
-    usual = nearest_distances(others, trained_on, max_shift=COPY_SHIFT)
-    usual = usual[usual > 0]  # those that are copies themselves tell nothing
+    usual = nearest_distances(np.concatenate([trained_on, others]), max_shift=COPY_SHIFT)
+    usual = usual[(usual > 0) & np.isfinite(usual)]  # real images that are copies themselves tell nothing
     scale = usual.mean() if len(usual) else 1.0
     return nearest_distances(generated, trained_on, max_shift=COPY_SHIFT) / scale, usual / scale
 

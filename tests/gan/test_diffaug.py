@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganaug.gan.diffaug import augment, reflect
+from ganaug.gan.diffaug import augment, deform, reflect
 from ganaug.settings import FitSettings
 
 OPERATIONS = FitSettings().augment  # all of them
@@ -83,6 +83,32 @@ def test_scale_and_rotation_choose_the_same_images_and_leave_the_others_sharp():
     same = (out == images).flatten(1).all(dim=1)  # to the last bit: not resampled
     assert float(same.float().mean()) == pytest.approx(0.7, abs=0.07)  # and not .7^2
     assert float((out - images)[~same].abs().flatten(1).mean(dim=1).min()) > 0.01
+
+
+def test_deformations_change_their_share_of_images_a_little_and_the_others_not_at_all():
+    images = random_images(n=400, channels=1, side=16)
+    probability = torch.tensor([0.0, 0.25, 1.0, 0.25]).repeat(100)
+    out = deform(images, ("rotation", "scale"), probability, seeded())
+    changed = (out != images).flatten(1).any(dim=1).view(100, 4).float().mean(dim=0)
+    assert changed[0] == 0 and changed[2] == 1
+    assert float(changed[[1, 3]].mean()) == pytest.approx(0.25, abs=0.08)
+    assert out.abs().max() <= 1
+    ramp = torch.linspace(-0.8, 0.8, 16).view(1, 1, 1, 16).expand(64, 1, 16, 16)
+    bent = deform(ramp, ("rotation", "scale"), torch.ones(64), seeded())
+    assert 0.01 < float((bent - ramp).abs().mean()) < 0.2
+
+
+@pytest.mark.parametrize("operations", [(), ("color", "translation", "cutout")])
+def test_forbidden_deformations_leave_real_images_as_they_are(operations):
+    images = random_images()
+    assert torch.equal(deform(images, operations, torch.ones(len(images)), seeded()), images)
+
+
+def test_a_deformation_without_rotation_keeps_rows_straight():
+    stripes = (torch.arange(16) // 4 % 2 * 2.0 - 1).view(1, 1, 16, 1).expand(8, 1, 16, 16)
+    out = deform(stripes, ("scale",), torch.ones(8), seeded())
+    torch.testing.assert_close(out, out[..., :1].expand_as(out))
+    assert not torch.equal(out, stripes)
 
 
 def test_color_is_one_affine_map_of_a_grey_image():

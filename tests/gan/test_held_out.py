@@ -128,7 +128,7 @@ def seen(monkeypatch):
 
 
 def test_nothing_that_is_held_out_or_tested_is_trained_on(digits, tmp_path, seen):
-    recipe = with_settings(fit={"validation": 0.3, "batch_size": 16}, data={"mirror": "none"})
+    recipe = with_settings(fit={"validation": 0.3, "batch_size": 16, "augment": ()}, data={"mirror": "none"})
     run = fit(digits, tmp_path / "run", recipe=recipe)
     images = load(run / "data")
     train, held_out = split_images(images, load_recipe(run / "recipe.yaml"), torch.device("cpu"))
@@ -150,7 +150,7 @@ def test_a_validation_folder_judges_the_training(tmp_path, seen):
             for i in range(count):
                 pixels = rng.integers(0, 256, (16, 16, 1), dtype=np.uint8)
                 (tmp_path / "data" / split / name / f"{i}.png").write_bytes(encode_png(pixels))
-    recipe = with_settings(fit={"steps": 30, "batch_size": 16}, data={"mirror": "none"})
+    recipe = with_settings(fit={"steps": 30, "batch_size": 16, "augment": ()}, data={"mirror": "none"})
     run = fit(tmp_path / "data", tmp_path / "run", recipe=recipe)
     images = load(run / "data")
     train, valid = (pictures(torch.from_numpy(images.subset(split)[0])) for split in ("train", "valid"))

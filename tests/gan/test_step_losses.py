@@ -55,7 +55,7 @@ def test_the_discriminator_descends_the_sum_of_its_losses(monkeypatch, loss, con
     state = make_state(settings)
     state.step, state.anchors = step, torch.tensor([0.4, -0.1])
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-    real, noise = draw_real(make_data(), labels, seeded()), torch.randn(8, 4, generator=seeded())
+    real, noise = draw_real(make_data(), labels, (), seeded()), torch.randn(8, 4, generator=seeded())
     generator, discriminator = copy.deepcopy((state.generator, state.discriminator))
     fake = generator(noise, labels, conditioning).detach().requires_grad_(True)
     x = real.clone().requires_grad_(True)
@@ -88,7 +88,7 @@ def test_the_generator_descends_the_sum_of_its_losses(family, loss, conditioning
     state.balance.strength, state.spreads = 0.0, torch.tensor([[1.0, 1.0], [0.97, 0.5]])  # class 0: a fifth of the push
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     real, noise = (
-        draw_real(make_data(), labels, seeded()),
+        draw_real(make_data(), labels, (), seeded()),
         torch.randn(8, state.generator.latent_size, generator=seeded()),
     )
     generator, discriminator = copy.deepcopy((state.generator, state.discriminator))

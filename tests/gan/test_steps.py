@@ -56,7 +56,7 @@ def test_labels_come_in_groups_and_all_classes_come():
 def test_real_images_are_of_the_class_asked_for_and_all_are_used():
     data = make_data()
     classes = torch.tensor([0, 1]).repeat(50).repeat_interleave(SPREAD_GROUP)
-    images = draw_real(data, classes, seeded())
+    images = draw_real(data, classes, (), seeded())
     assert images.min() >= -1 and images.max() <= 1
     rows = ((images[:, 0, 0, 0] + 1) * 127.5 / 20).round().long()
     assert set(rows[classes == 0].tolist()) == {0, 1, 2}
@@ -81,7 +81,7 @@ def test_only_the_permitted_reflections(mirror, horizontal, vertical):
     corner = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     corner[0, 0, 0, 0] = 255
     data = TrainingData(corner, (torch.tensor([0]),), (0,), mirror)
-    images = draw_real(data, torch.zeros(64, dtype=torch.long), seeded())
+    images = draw_real(data, torch.zeros(64, dtype=torch.long), (), seeded())
     corners = {tuple(index) for index in (images[:, 0] > 0).nonzero()[:, 1:].tolist()}
     expected = {(15 if v else 0, 15 if h else 0) for v in {False, vertical} for h in {False, horizontal}}
     assert corners == expected
@@ -92,7 +92,7 @@ def test_the_discriminators_step_trains_the_discriminator_alone():
     generator = {name: value.clone() for name, value in state.generator.named_parameters()}
     before = snapshot(state.discriminator)
     labels = draw_labels(data, 8, state.rng)
-    real, fake = draw_real(data, labels, state.rng), torch.rand(8, 1, 16, 16, generator=state.rng)
+    real, fake = draw_real(data, labels, (), state.rng), torch.rand(8, 1, 16, 16, generator=state.rng)
     logged = discriminator_step(state, real, fake, labels, 1.0, SETTINGS)
     assert changed(state.discriminator, before) == set(before)
     assert all(torch.equal(value, generator[name]) for name, value in state.generator.named_parameters())
@@ -104,7 +104,7 @@ def test_the_generators_step_trains_the_generator_alone():
     state = make_state()
     before, weights = snapshot(state.discriminator), snapshot(state.generator)
     labels = draw_labels(make_data(), 8, state.rng)
-    real, noise = draw_real(make_data(), labels, state.rng), torch.randn(8, 4, generator=state.rng)
+    real, noise = draw_real(make_data(), labels, (), state.rng), torch.randn(8, 4, generator=state.rng)
     logged = generator_step(state, real, state.generator(noise, labels), noise, labels, 1.0, SETTINGS)
     assert all(torch.isfinite(value) for value in logged.values())
     assert changed(state.discriminator, before) == set()
