@@ -153,8 +153,8 @@ def discriminator_step(
     """min_D L_uncond + conditioning L_cond + class_weight CE(real) + penalties (the gradients' lazily, weighted by their
     interval)."""
     strength = state.balance.strength
-    seen_real = augment(real, settings.augment, strength, state.rng)
-    seen_fake = augment(fake, settings.augment, strength, state.rng)
+    seen_real = augment(real, settings.augment, strength, state.rng).detach()  # not the batch itself, which others use
+    seen_fake = augment(fake, settings.augment, strength, state.rng).detach()
     penalize = state.step % settings.penalty_interval == 0
     seen_real.requires_grad_(penalize and settings.r1_weight > 0)
     seen_fake.requires_grad_(penalize and settings.r2_weight > 0)
