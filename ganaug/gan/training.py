@@ -251,21 +251,21 @@ def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> 
         return recipe
     member = STRATEGIES[settings.strategy](len(images.class_names))[0]
     data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
-    widths = WIDTHS[device.type] if settings.width == "auto" else (settings.width,)
+    widths: tuple[int, ...] = (DEFAULT_WIDTH,) if settings.width == "auto" else (settings.width,)
+    if settings.width == "auto" and settings.steps is None:
+        widths = WIDTHS[device.type]
     settings = settings.model_copy(update={"width": widths[0]})
     cores = num_cores() if device.type == "cpu" else 1
     candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
     paces = {count: measure_pace(data, member, settings, device, count) for count in candidates}
     threads = min(paces, key=lambda count: paces[count])
     pace = paces[threads]
-    for width in widths[1:] if settings.steps is None else ():
+    for width in widths[1:]:
         wider = settings.model_copy(update={"width": width})
         pace_of_wider = measure_pace(data, member, wider, device, threads)
         if settings.budget * member.share / pace_of_wider < ENOUGH_STEPS:
             break
         settings, pace = wider, pace_of_wider
-    if settings.steps is not None and recipe.fit.width == "auto":
-        settings = settings.model_copy(update={"width": DEFAULT_WIDTH})
     say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
     return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
 
