@@ -142,7 +142,8 @@ class FitSettings(Settings):
     )
     augment: tuple[Literal["color", "translation", "scale", "rotation", "cutout"], ...] = Field(
         ("color", "translation", "scale", "rotation", "cutout"),
-        description="Differentiable augmentations; leave out any that breaks a label.",
+        description="Differentiable augmentations; leave out any that breaks a label. Real images of small classes are also "
+        "deformed where rotation or scale is among them.",
     )
     augment_target: float = Field(
         0.6,
@@ -269,7 +270,7 @@ def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe
 
 
 def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
-    """`wanted` with what a run has settled already, wherever it leaves that open: size, precision, steps and threads."""
+    """`wanted` with what a run has settled already, wherever it leaves that open."""
     settled = {}
     for stage, names in {"data": ("image_size", "mirror"), "fit": ("precision", "steps", "threads", "width")}.items():
         asked, known = getattr(wanted, stage), getattr(stored, stage)

@@ -28,7 +28,6 @@ class PlainGenerator(nn.Module):
             layers += [nn.ConvTranspose2d(WIDTH * 2**i, WIDTH * 2 ** (i - 1), 4, 2, 1, bias=False)]
             layers += [nn.BatchNorm2d(WIDTH * 2 ** (i - 1)), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(WIDTH, channels, 4, 2, 1), nn.Tanh())
-        self.doublings = doublings
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         start = self.first(torch.cat([noise, self.embedding(labels)], dim=1))
