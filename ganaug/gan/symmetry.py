@@ -4,7 +4,7 @@ import torch
 
 from ..settings import Mirror
 from .judge import examine, train_judge
-from .validation import Labelled
+from .validation import LabeledTensors
 
 NUM_FOLDS = 2
 MIN_IMAGES = 40  # fewer cannot tell
@@ -12,7 +12,7 @@ RETAINED = 0.8  # of what a classifier knows beyond chance, at least, must hold 
 CONFIDENCE = 1.64  # standard errors: with 95 % confidence
 
 
-def safe_reflections(train: Labelled, num_classes: int, seed: int, dtype: torch.dtype) -> Mirror:
+def safe_reflections(train: LabeledTensors, num_classes: int, seed: int, dtype: torch.dtype) -> Mirror:
     """The axes along which held-out training images may be mirrored without a classifier losing their class.
 
     Classifiers of one part of the images, never mirrored while they learn, judge the other part as it is and mirrored. An

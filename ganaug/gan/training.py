@@ -23,7 +23,7 @@ from .member import STEPS_SHARE, build_state, clear, network_shape, train_member
 from .steps import TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import safe_reflections
-from .validation import Labelled, Reference, only
+from .validation import LabeledTensors, Reference, only
 
 NUM_TIMED_STEPS = 6  # after as many to warm up
 WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
@@ -116,7 +116,7 @@ def train_members(
     return total_steps
 
 
-def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[Labelled, Labelled]:
+def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[LabeledTensors, LabeledTensors]:
     """The images to train on and those held out to judge the training by, whole on the device.
 
     The data's own validation split, where it has one; else `fit.validation` of every class of at least MIN_TO_HOLD_OUT
@@ -137,13 +137,15 @@ def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tupl
             held_out = train[spared][chosen]
             train = np.setdiff1d(train, held_out)
     parts = [
-        Labelled(torch.from_numpy(np.asarray(images.images[rows])).to(device), torch.from_numpy(images.labels[rows]))
+        LabeledTensors(
+            torch.from_numpy(np.asarray(images.images[rows])).to(device), torch.from_numpy(images.labels[rows])
+        )
         for rows in (train, held_out)
     ]
     return parts[0], parts[1]
 
 
-def training_data(split: tuple[Labelled, Labelled], member: Member, mirror: str) -> TrainingData:
+def training_data(split: tuple[LabeledTensors, LabeledTensors], member: Member, mirror: str) -> TrainingData:
     """What a member learns from: the images of its classes."""
     train, held_out = (only(part, member.classes) for part in split)
     rows = tuple(torch.where(train.labels == k)[0] for k in member.classes)

@@ -30,7 +30,7 @@ PATIENCE = 5  # checkpoints without a gain after which a training ends
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledTensors:
     """Images (N, C, S, S) uint8 and the data's classes (N,) of them, on the CPU."""
 
     images: Tensor
@@ -42,8 +42,8 @@ class Reference:
     """What generated images are held against."""
 
     judge: Judge
-    train: Labelled
-    held_out: Labelled
+    train: LabeledTensors
+    held_out: LabeledTensors
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def validate(
     if not len(held_out.images):
         return Checkpoint(step, gap)
     count = min(IMAGES_PER_CLASS, max(2, MAX_IMAGES // len(labels)))
-    made = Labelled(
+    made = LabeledTensors(
         generate(generator, labels, count, held_out.images.device), torch.tensor(classes).repeat_interleave(count)
     )
     features, chances = examine(reference.judge, made.images)
@@ -119,9 +119,9 @@ def generate(generator: AnyGenerator, labels: Sequence[int], count: int, device:
     return torch.cat(made)
 
 
-def only(part: Labelled, classes: Sequence[int]) -> Labelled:
+def only(part: LabeledTensors, classes: Sequence[int]) -> LabeledTensors:
     kept = torch.isin(part.labels, torch.tensor(classes))
-    return Labelled(part.images[kept.to(part.images.device)], part.labels[kept])
+    return LabeledTensors(part.images[kept.to(part.images.device)], part.labels[kept])
 
 
 def kernel_scores(generated: Features, real: Features) -> npt.NDArray[np.float64]:
@@ -137,7 +137,9 @@ def mean_kernel(features: Features) -> float:
     return float((kernel.sum() - kernel.trace()) / (n * (n - 1)))
 
 
-def relative_distances(made: Labelled, train: Labelled, held_out: Labelled, k: int) -> tuple[Features, Features]:
+def relative_distances(
+    made: LabeledTensors, train: LabeledTensors, held_out: LabeledTensors, k: int
+) -> tuple[Features, Features]:
     """Distances of a class's generated images to its nearest training image, and of its real images, held out or not, to the
     nearest other one; both over the mean of the latter, so that all classes, of few images each, can share one threshold."""
     generated, trained_on, others = (

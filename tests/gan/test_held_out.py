@@ -16,7 +16,7 @@ from ganaug.data.images import encode_png, to_float, to_uint8
 from ganaug.gan import steps, training
 from ganaug.gan.strategies import STRATEGIES
 from ganaug.gan.training import MIN_TO_HOLD_OUT, fit, split_images, training_data
-from ganaug.gan.validation import Labelled, Reference, validate
+from ganaug.gan.validation import LabeledTensors, Reference, validate
 
 
 def make_set(labels, groups, splits=None):
@@ -163,8 +163,8 @@ def test_held_out_copies_of_training_images_do_not_hide_a_generator_that_copies(
     """Those of class a lie at no distance, which must not spoil the measure of class b."""
     pixels = torch.randint(256, (24, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = torch.arange(2).repeat_interleave(8)
-    train = Labelled(pixels[:16], labels)
-    held_out = Labelled(torch.cat([pixels[:8], pixels[16:]]), labels)
+    train = LabeledTensors(pixels[:16], labels)
+    held_out = LabeledTensors(torch.cat([pixels[:8], pixels[16:]]), labels)
 
     def copy(noise, asked):
         return to_float(train.images[8 * asked + torch.arange(len(asked)) % 8])

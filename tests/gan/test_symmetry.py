@@ -12,7 +12,7 @@ from ganaug.data.images import encode_png
 from ganaug.gan import judge, symmetry
 from ganaug.gan.symmetry import MIN_IMAGES, safe_reflections
 from ganaug.gan.training import fit
-from ganaug.gan.validation import Labelled
+from ganaug.gan.validation import LabeledTensors
 from ganaug.settings import load_recipe
 
 SIDE = 16
@@ -48,7 +48,7 @@ def draw(pictures, count, seed=0):
     for label in labels:
         moved = np.roll(pictures[label], rng.integers(-1, 2, 2), (0, 1))
         images.append(np.clip(128 + (moved - 128) * rng.uniform(0.6, 1) + rng.normal(0, 20, (SIDE, SIDE)), 0, 255))
-    return Labelled(torch.from_numpy(np.stack(images).astype(np.uint8))[:, None], torch.from_numpy(labels))
+    return LabeledTensors(torch.from_numpy(np.stack(images).astype(np.uint8))[:, None], torch.from_numpy(labels))
 
 
 def found(pictures, count=60, seed=0):

@@ -13,7 +13,7 @@ from ganaug.gan.judge import train_judge
 from ganaug.gan.validation import (
     PATIENCE,
     Checkpoint,
-    Labelled,
+    LabeledTensors,
     Reference,
     choose,
     generate,
@@ -48,7 +48,7 @@ def pictures(noise, labels):
 def draw_labelled(seed, per_class=16):
     labels = torch.arange(2).repeat_interleave(per_class)
     images = pictures(torch.randn(len(labels), 16, generator=seeded(seed)), labels)
-    return Labelled(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8), labels)
+    return LabeledTensors(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8), labels)
 
 
 class Stub:
@@ -155,7 +155,7 @@ def test_a_training_has_stalled_when_neither_score_nor_gap_reaches_a_new_low():
 
 def test_only_keeps_the_images_of_the_classes():
     images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1)
-    part = only(Labelled(images, torch.tensor([0, 2, 1, 2, 0, 1])), (2, 0))
+    part = only(LabeledTensors(images, torch.tensor([0, 2, 1, 2, 0, 1])), (2, 0))
     assert part.labels.tolist() == [0, 2, 2, 0]
     assert part.images.flatten().tolist() == [0, 1, 3, 4]
 
@@ -181,9 +181,9 @@ def test_copies_are_nearer_to_training_images_than_held_out_images_are():
     swapped = images.roll(20, dims=0)  # copies, but of the other class
     for label in (0, 1):
         for copies in (images, images.flip(3), shifted):
-            found, _ = relative_distances(Labelled(copies, train.labels), train, held_out, label)
+            found, _ = relative_distances(LabeledTensors(copies, train.labels), train, held_out, label)
             assert found.max() < 0.5
-        for others in (fresh, held_out, Labelled(swapped, train.labels)):
+        for others in (fresh, held_out, LabeledTensors(swapped, train.labels)):
             found, usual = relative_distances(others, train, held_out, label)
             assert found.mean() > 0.8 and usual.mean() == pytest.approx(1)
 
@@ -223,7 +223,7 @@ def test_a_generator_that_copies_is_told_apart_by_its_copies_alone(reference):
 
 def test_classes_count_alike_and_a_member_answers_for_its_own(reference):
     """Class 1 with a single held-out image, then a member that knows class 1 as its only label, 0."""
-    few = replace(reference, held_out=Labelled(reference.held_out.images[:17], reference.held_out.labels[:17]))
+    few = replace(reference, held_out=LabeledTensors(reference.held_out.images[:17], reference.held_out.labels[:17]))
     both = validate(Stub(pictures), few, (0, 1), (0, 1), 1, 0.0)
     alone = [
         validate(Stub(lambda noise, labels, k=k: pictures(noise, labels + k)), few, (k,), (0,), 1, 0.0) for k in (0, 1)
@@ -234,5 +234,5 @@ def test_classes_count_alike_and_a_member_answers_for_its_own(reference):
 
 
 def test_without_held_out_images_nothing_is_measured(reference):
-    nothing = replace(reference, held_out=Labelled(reference.held_out.images[:0], reference.held_out.labels[:0]))
+    nothing = replace(reference, held_out=LabeledTensors(reference.held_out.images[:0], reference.held_out.labels[:0]))
     assert measure(pictures, nothing) == Checkpoint(7, 0.5)
