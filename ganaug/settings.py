@@ -136,7 +136,11 @@ class FitSettings(Settings):
     reconstruction_weight: float = Field(
         2.0, ge=0, description="Weight of the reconstruction of real images, in the mixing family."
     )
-    class_weight: float = Field(0.2, ge=0, description="Weight of the discriminator's cross-entropy on real images.")
+    class_weight: float = Field(
+        0.2,
+        ge=0,
+        description="Weight of the cross-entropy of the classes: the discriminator's on real images, the generator's on its own.",
+    )
     transition: tuple[Annotated[float, Field(ge=0.2, le=1)], Annotated[float, Field(ge=0.2, le=1)]] = Field(
         (0.3, 0.55), description="Shares of the training between which conditioning is ramped in, from none to full."
     )

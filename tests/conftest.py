@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hurry import hurry
+from hypothesis import settings
 from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS
 
 import ganaug.study.compare
@@ -12,6 +13,9 @@ from ganaug.gan import training
 from ganaug.gan.training import fit
 from ganaug.pipeline import write_digits
 from ganaug.synthesis.synthesize import synthesize
+
+settings.register_profile("ganaug", deadline=None)  # no test asserts a speed
+settings.load_profile("ganaug")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-TURN, SHEAR, ZOOM = 6 / 180 * pi, 0.1, 0.12  # standard deviations of a deformation: radians, a slope, powers of 2
+TURN, SHEAR, ZOOM = 10 / 180 * pi, 0.17, 0.2  # standard deviations of a deformation: radians, a slope, powers of 2
 
 
 def augment(images: Tensor, operations: Collection[str], strength: float, rng: Generator) -> Tensor:
@@ -40,13 +40,13 @@ def reflect(images: Tensor, mirror: str, rng: Generator) -> Tensor:
 
 
 def color(images: Tensor, strength: float, rng: Generator) -> Tensor:
-    """Brightness +-.25 (of a range of 2), contrast x .6 to 1.4 and, in colour, saturation x 0 to 2."""
-    brightness = _chosen(images, strength, rng) * _uniform(images, -0.25, 0.25, rng)
-    contrast = 1 + _chosen(images, strength, rng) * _uniform(images, -0.4, 0.4, rng)
+    """Brightness +-.2 (of a range of 2), contrast x .8 to 1.2 and, in colour, saturation x .5 to 1.5."""
+    brightness = _chosen(images, strength, rng) * _uniform(images, -0.2, 0.2, rng)
+    contrast = 1 + _chosen(images, strength, rng) * _uniform(images, -0.2, 0.2, rng)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - mean) * contrast + mean + brightness
     if images.shape[1] == 3:
-        saturation = 1 + _chosen(images, strength, rng) * _uniform(images, -1, 1, rng)
+        saturation = 1 + _chosen(images, strength, rng) * _uniform(images, -0.5, 0.5, rng)
         gray = images.mean(dim=1, keepdim=True)
         images = (images - gray) * saturation + gray
     return images

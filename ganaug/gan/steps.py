@@ -17,7 +17,7 @@ from .networks import SPREAD_GROUP, Discriminator, Verdicts
 from .validation import Checkpoint
 
 NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
-FEW = 10  # training images of a class of which every second one drawn is deformed
+FEW = 15  # training images of a class of which every second one drawn is deformed
 RECONSTRUCTED = 4  # one in so many real images is reconstructed in the mixing family
 GAMMA_EXPONENT = 8 / 3
 ANCHOR_RATE = 0.01  # of the moving averages of LeCam
@@ -75,8 +75,10 @@ def draw_real(data: TrainingData, classes: Tensor, operations: Collection[str], 
     drawn = classes[::SPREAD_GROUP].tolist()
     rows = torch.cat([draw_group(data.class_rows[c], rng) for c in drawn])
     images = reflect(to_float(data.images[rows.to(data.images.device)]), data.mirror, rng)
-    few = torch.tensor([FEW / (FEW + len(data.class_rows[c])) for c in drawn]).repeat_interleave(SPREAD_GROUP)
-    return deform(images, operations, few, rng)
+    often = torch.tensor([1 / (1 + (len(data.class_rows[c]) / FEW) ** 2) for c in drawn]).repeat_interleave(
+        SPREAD_GROUP
+    )
+    return deform(images, operations, often, rng)
 
 
 def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
@@ -221,7 +223,9 @@ def generator_step(
     conditioning: float,
     settings: FitSettings,
 ) -> dict[str, Tensor]:
-    """min_G L_uncond + conditioning L_cond + diversity_weight MS, and the reconstruction in the mixing family.
+    """min_G L_uncond + conditioning (L_cond + class_weight CE(fake)) + diversity_weight MS, and the reconstruction in the mixing
+    family. The cross-entropy, of the discriminator's classifier: Odena et al. (2017), https://arxiv.org/abs/1610.09585;
+    deviation: that classifier learns from real images alone, so that it never settles for what the generator makes.
 
     `fake` (N, C, H, W) is the generator's output for `noise`, with its graph; `real` pairs with it.
     """
@@ -238,7 +242,8 @@ def generator_step(
     pushes = variety_weights(state.spreads)
     diversity = (pushes[labels[0::2]] * mode_seeking(fake, noise)).mean()
     weights = list(state.generator.parameters())
-    wanted = loss + settings.diversity_weight * diversity
+    class_loss = F.cross_entropy(on_fake.classes, labels)
+    wanted = loss + conditioning * settings.class_weight * class_loss + settings.diversity_weight * diversity
     gradients = torch.autograd.grad(wanted, weights)  # none for the discriminator
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = gradient

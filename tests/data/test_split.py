@@ -31,7 +31,7 @@ def test_single_images_train_and_pairs_are_shared():
     assert np.bincount(labels[test], minlength=3).tolist() == [0, 1, 1]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=60),
     fraction=st.floats(0.05, 0.95),

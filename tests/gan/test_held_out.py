@@ -63,7 +63,7 @@ def test_small_classes_keep_all_their_images():
     assert Counter(images.labels[train].tolist()) == {0: counts[0], 1: counts[1] - 1, 2: 1}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.booleans()), min_size=6, max_size=60),
     st.integers(0, 3),

@@ -83,7 +83,8 @@ def test_the_discriminator_descends_the_sum_of_its_losses(monkeypatch, loss, con
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("conditioning", [0.0, 0.6])
 def test_the_generator_descends_the_sum_of_its_losses(family, loss, conditioning):
-    settings = with_changes(family=family, loss=loss, diversity_weight=0.7, reconstruction_weight=3.0)
+    weights = {"diversity_weight": 0.7, "reconstruction_weight": 3.0, "class_weight": 0.4}
+    settings = with_changes(family=family, loss=loss, **weights)
     state = make_state(settings)
     state.balance.strength, state.spreads = 0.0, torch.tensor([[1.0, 1.0], [0.97, 0.5]])  # class 0: a fifth of the push
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
@@ -97,6 +98,7 @@ def test_the_generator_descends_the_sum_of_its_losses(family, loss, conditioning
     adversarial = ADVERSARIAL[loss][1]
     total = adversarial(on_real.unconditional, on_fake.unconditional)
     total = total + conditioning * adversarial(on_real.conditional, on_fake.conditional)
+    total = total - conditioning * 0.4 * on_fake.classes.log_softmax(dim=1)[torch.arange(8), labels].mean()
     total = total + 0.7 * (torch.tensor([0.2, 0.2, 1, 1]) * mode_seeking(images, noise)).mean()
     if family == "mixing":
         few = slice(0, 2)  # of 8
