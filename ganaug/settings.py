@@ -136,18 +136,25 @@ class FitSettings(Settings):
     reconstruction_weight: float = Field(
         2.0, ge=0, description="Weight of the reconstruction of real images, in the mixing family."
     )
-    class_weight: float = Field(
+    classifier_weight: float = Field(
         0.2,
         ge=0,
-        description="Weight of the cross-entropy of the classes: the discriminator's on real images, the generator's on its own.",
+        description="Weight of the auxiliary classifier's cross-entropy: for the discriminator on real images, for the generator, "
+        "as far as conditioning is ramped in, on its own.",
     )
     transition: tuple[Annotated[float, Field(ge=0.2, le=1)], Annotated[float, Field(ge=0.2, le=1)]] = Field(
         (0.3, 0.55), description="Shares of the training between which conditioning is ramped in, from none to full."
     )
     augment: tuple[Literal["color", "translation", "scale", "rotation", "cutout"], ...] = Field(
         ("color", "translation", "scale", "rotation", "cutout"),
-        description="Differentiable augmentations; leave out any that breaks a label. Real images of small classes are also "
-        "deformed where rotation or scale is among them.",
+        description="Differentiable augmentations; leave out any that breaks a label.",
+    )
+    deformed_size: float = Field(
+        15,
+        ge=0,
+        description="Training images of a class of which every second one drawn is deformed, more in smaller classes: turned by up to "
+        "20 and sheared by up to 19 degrees if rotation is allowed, stretched by up to a third if scale is. "
+        "Generated images vary like that, too. 0: none.",
     )
     augment_target: float = Field(
         0.6,

@@ -91,8 +91,9 @@ def affine(images: Tensor, operations: Collection[str], strength: float, rng: Ge
 
 
 def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng: Generator) -> Tensor:
-    """Real images (N, C, H, W), each with its `probability` (N,) turned and sheared by some degrees and zoomed by some percent
-    along each axis, as far as "rotation" and "scale" are among the operations; in one bicubic resampling, borders mirror.
+    """Real images (N, C, H, W), each with its `probability` (N,) turned and sheared ("rotation") and zoomed along each axis
+    ("scale"), as far as these are among the operations; in one bicubic resampling, borders mirror. Draws are normal, cut at
+    2 standard deviations.
 
     Not differentiable, and of real images alone: the generator learns the deformed images, too.
     """
@@ -111,8 +112,9 @@ def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng
         1,
     )  # (n, 2, 3)
     chosen = chosen.to(images.device)
-    grid = F.affine_grid(rows.to(images), [len(chosen), *images.shape[1:]], align_corners=False)
-    resampled = F.grid_sample(images[chosen], grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
+        grid = F.affine_grid(rows.to(images), [len(chosen), *images.shape[1:]], align_corners=False)
+        resampled = F.grid_sample(images[chosen], grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     return images.index_copy(0, chosen, resampled.clamp(-1, 1))
 
 

@@ -98,6 +98,8 @@ def train_member(
     """
     path = folder.member(member.name)
     path.mkdir(parents=True, exist_ok=True)
+    if len(member.classes) == 1:  # nothing to tell apart: a parent's classifier stays as it is
+        settings = settings.model_copy(update={"classifier_weight": 0.0})
     shape = network_shape(data, member, settings)
     state = build_state(shape, settings, member, data.images.device)
     if isinstance(state.generator, MixingGenerator):

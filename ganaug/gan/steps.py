@@ -1,6 +1,5 @@
 """One step of the game: the discriminator's update, then the generator's."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +16,6 @@ from .networks import SPREAD_GROUP, Discriminator, Verdicts
 from .validation import Checkpoint
 
 NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
-FEW = 15  # training images of a class of which every second one drawn is deformed
 RECONSTRUCTED = 4  # one in so many real images is reconstructed in the mixing family
 GAMMA_EXPONENT = 8 / 3
 ANCHOR_RATE = 0.01  # of the moving averages of LeCam
@@ -69,16 +67,15 @@ def draw_labels(data: TrainingData, batch_size: int, rng: torch.Generator) -> Te
     return torch.randint(len(data.labels), (num_groups,), generator=rng).repeat_interleave(SPREAD_GROUP)
 
 
-def draw_real(data: TrainingData, classes: Tensor, operations: Collection[str], rng: torch.Generator) -> Tensor:
+def draw_real(data: TrainingData, classes: Tensor, settings: FitSettings, rng: torch.Generator) -> Tensor:
     """Float images (N, C, H, W) in [-1, 1] of the classes asked for, mirrored at random where the data allow it, and deformed
-    the more often the fewer images a class has."""
+    the more often the fewer images n a class has: with probability d^2 / (d^2 + n^2), d of the settings."""
     drawn = classes[::SPREAD_GROUP].tolist()
     rows = torch.cat([draw_group(data.class_rows[c], rng) for c in drawn])
     images = reflect(to_float(data.images[rows.to(data.images.device)]), data.mirror, rng)
-    often = torch.tensor([1 / (1 + (len(data.class_rows[c]) / FEW) ** 2) for c in drawn]).repeat_interleave(
-        SPREAD_GROUP
-    )
-    return deform(images, operations, often, rng)
+    counts = torch.tensor([len(data.class_rows[c]) for c in drawn]).repeat_interleave(SPREAD_GROUP)
+    squared = float(settings.deformed_size) ** 2
+    return deform(images, settings.augment, squared / (squared + counts.square()), rng)
 
 
 def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
@@ -126,7 +123,7 @@ def draw_batch(state: TrainingState, data: TrainingData, settings: FitSettings) 
     classes = draw_labels(data, settings.batch_size, state.rng)
     labels = torch.tensor(data.labels)[classes].to(data.images.device)
     noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(data.images.device)
-    return draw_real(data, classes, settings.augment, state.rng), noise, labels
+    return draw_real(data, classes, settings, state.rng), noise, labels
 
 
 def see(state: TrainingState, images: Tensor, labels: Tensor, settings: FitSettings, grouped: bool = True) -> Verdicts:
@@ -152,7 +149,7 @@ def memorization(state: TrainingState, data: TrainingData, conditioning: float, 
 def discriminator_step(
     state: TrainingState, real: Tensor, fake: Tensor, labels: Tensor, conditioning: float, settings: FitSettings
 ) -> dict[str, Tensor]:
-    """min_D L_uncond + conditioning L_cond + class_weight CE(real) + penalties (the gradients' lazily, weighted by their
+    """min_D L_uncond + conditioning L_cond + classifier_weight CE(real) + penalties (the gradients' lazily, weighted by their
     interval)."""
     strength = state.balance.strength
     seen_real = augment(real, settings.augment, strength, state.rng).detach()  # not the batch itself, which others use
@@ -165,7 +162,7 @@ def discriminator_step(
     loss = adversarial(on_real.unconditional, on_fake.unconditional)
     loss = loss + conditioning * adversarial(on_real.conditional, on_fake.conditional)
     class_loss = F.cross_entropy(on_real.classes, labels)
-    total = loss + settings.class_weight * class_loss
+    total = loss + settings.classifier_weight * class_loss
     real_logits, fake_logits = whole_logits(on_real, conditioning), whole_logits(on_fake, conditioning)
     for weight, logits, images in (
         (settings.r1_weight, real_logits, seen_real),
@@ -223,9 +220,10 @@ def generator_step(
     conditioning: float,
     settings: FitSettings,
 ) -> dict[str, Tensor]:
-    """min_G L_uncond + conditioning (L_cond + class_weight CE(fake)) + diversity_weight MS, and the reconstruction in the mixing
-    family. The cross-entropy, of the discriminator's classifier: Odena et al. (2017), https://arxiv.org/abs/1610.09585;
-    deviation: that classifier learns from real images alone, so that it never settles for what the generator makes.
+    """min_G L_uncond + conditioning (L_cond + classifier_weight CE(fake)) + diversity_weight MS, and the reconstruction in the mixing
+    family. The cross-entropy is that of an auxiliary classifier, Odena et al. (2017), https://arxiv.org/abs/1610.09585;
+    deviation: it learns from real images alone. It draws classes that overlap apart (Gong et al., 2019,
+    https://arxiv.org/abs/1907.02690), which is why its weight is small.
 
     `fake` (N, C, H, W) is the generator's output for `noise`, with its graph; `real` pairs with it.
     """
@@ -243,12 +241,17 @@ def generator_step(
     diversity = (pushes[labels[0::2]] * mode_seeking(fake, noise)).mean()
     weights = list(state.generator.parameters())
     class_loss = F.cross_entropy(on_fake.classes, labels)
-    wanted = loss + conditioning * settings.class_weight * class_loss + settings.diversity_weight * diversity
+    wanted = loss + conditioning * settings.classifier_weight * class_loss + settings.diversity_weight * diversity
     gradients = torch.autograd.grad(wanted, weights)  # none for the discriminator
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = gradient
     state.generator_optimizer.step()
-    return {"loss_g": loss.detach(), "mode_seeking": diversity.detach(), "variety_weight": pushes.mean()}
+    return {
+        "loss_g": loss.detach(),
+        "class_loss_g": class_loss.detach(),
+        "mode_seeking": diversity.detach(),
+        "variety_weight": pushes.mean(),
+    }
 
 
 @torch.no_grad()

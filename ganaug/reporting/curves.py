@@ -27,7 +27,7 @@ GAN_PANELS = {
     "Balance: P(D(real) > D(generated))": {"separation": ""},
     "Augmentation strength": {"augment": ""},
     "Sameness: mode-seeking loss": {"mode_seeking": ""},
-    "Class loss of D on real images": {"class_loss": ""},
+    "Class loss of D's classifier": {"class_loss": "real images", "class_loss_g": "generated"},
     "Class accuracy of D on real images": {"class_accuracy": ""},
 }
 

@@ -12,21 +12,26 @@ from PIL import Image
 
 from ganaug.data.images import image_grid
 
+Pixels = npt.NDArray[np.uint8]
+
 GAP = 12  # pixels between real and synthetic images
 
 
 def draw(study: Path, columns: int, scale: int) -> Image.Image:
-    """Rows are classes; on the left real images, on the right synthetic ones."""
+    """The first `columns` images of each kind in a study's report."""
     with np.load(study / "examples.npz", allow_pickle=False) as examples:
-        sheets = [
-            enlarge(image_grid(np.moveaxis(examples[kind][:, :columns], 4, 2), gap=1), scale)
-            for kind in ("real", "synthetic")
-        ]
+        real, synthetic = (np.moveaxis(examples[kind][:, :columns], 4, 2) for kind in ("real", "synthetic"))
+    return side_by_side(real, synthetic, scale)
+
+
+def side_by_side(real: Pixels, synthetic: Pixels, scale: int) -> Image.Image:
+    """Rows are classes; on the left real images (K, n, C, S, S), on the right synthetic ones; each pixel `scale` wide."""
+    sheets = [enlarge(image_grid(images, gap=1), scale) for images in (real, synthetic)]
     gap = np.full((sheets[0].shape[0], GAP * scale // 2, sheets[0].shape[2]), 255, np.uint8)
     return Image.fromarray(np.concatenate([sheets[0], gap, sheets[1]], axis=1).squeeze())
 
 
-def enlarge(sheet: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]:
+def enlarge(sheet: Pixels, scale: int) -> Pixels:
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 

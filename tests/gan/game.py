@@ -8,6 +8,7 @@ from ganaug.gan.strategies import joint
 from ganaug.settings import FitSettings
 
 SETTINGS = FitSettings(width=4, latent_size=4, batch_size=8, precision="fp32")
+PLAIN = SETTINGS.model_copy(update={"augment": ()})  # images as they are
 
 
 def with_changes(**changes):

@@ -98,6 +98,30 @@ def test_deformations_change_their_share_of_images_a_little_and_the_others_not_a
     assert 0.01 < float((bent - ramp).abs().mean()) < 0.2
 
 
+@pytest.mark.parametrize(("operations", "angle", "stretch"), [(("rotation",), 20, 1.16), (("scale",), 0, 2**0.4)])
+def test_deformations_stay_within_their_limits(operations, angle, stretch):
+    """What becomes of a gentle ramp: a turn or a shear tilts its gradient, a zoom changes how steep it is."""
+    side = 32
+    ramp = torch.linspace(-0.2, 0.2, side).view(1, 1, 1, side).expand(500, 1, side, side)
+    middle = slice(side // 2 - 3, side // 2 + 3)
+    bent = deform(ramp, operations, torch.ones(500), seeded())[:, 0, middle, middle]
+    along, across = bent.diff(dim=2).mean(dim=(1, 2)), bent.diff(dim=1).mean(dim=(1, 2))
+    tilt = torch.rad2deg(torch.atan2(across, along)).abs()
+    steepness = torch.hypot(along, across) / (0.4 / (side - 1))
+    limit = angle + 19 if angle else 0  # a turn and a shear may add up
+    assert float(tilt.max()) <= limit + 0.5 and (float(tilt.max()) > angle or not angle)
+    assert 1 / stretch - 0.02 <= float(steepness.min()) and float(steepness.max()) <= stretch + 0.02
+    assert "scale" not in operations or float(steepness.max()) > 1.2
+
+
+def test_deformations_are_as_exact_under_autocast():
+    images = random_images(n=8)
+    expected = deform(images, ("rotation", "scale"), torch.ones(8), seeded())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = deform(images, ("rotation", "scale"), torch.ones(8), seeded())
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("operations", [(), ("color", "translation", "cutout")])
 def test_forbidden_deformations_leave_real_images_as_they_are(operations):
     images = random_images()
@@ -117,8 +141,16 @@ def test_color_is_one_affine_map_of_a_grey_image():
     for before, after in zip(images.flatten(1).numpy(), out.flatten(1).numpy(), strict=True):
         slope, shift = np.polyfit(before, after, 1)
         np.testing.assert_allclose(slope * before + shift, after, atol=1e-5)
-        assert 0.6 <= slope <= 1.4
-        assert abs(after.mean() - before.mean()) <= 0.25 + 1e-5
+        assert 0.8 <= slope <= 1.2
+        assert abs(after.mean() - before.mean()) <= 0.2 + 1e-5
+
+
+def test_color_changes_saturation_by_half_at_most():
+    images = random_images(channels=3)
+    out = augment(images, ("color",), 1.0, seeded())
+    before, after = (x - x.mean(dim=1, keepdim=True) for x in (images, out))
+    factor = (before * after).flatten(1).sum(dim=1) / before.square().flatten(1).sum(dim=1)  # contrast times saturation
+    assert 0.8 * 0.5 <= float(factor.min()) < 0.9 and 1.1 < float(factor.max()) <= 1.2 * 1.5
 
 
 def test_color_keeps_grey_pixels_grey():

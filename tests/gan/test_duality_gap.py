@@ -60,7 +60,7 @@ def leaves(value):
 
 def game_of(loss, **changes):
     """Nothing but the adversarial losses and R1, on the images as they are."""
-    return with_changes(loss=loss, diversity_weight=0.0, class_weight=0.0, augment=(), **changes)
+    return with_changes(loss=loss, diversity_weight=0.0, classifier_weight=0.0, augment=(), **changes)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

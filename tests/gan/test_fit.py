@@ -168,13 +168,14 @@ def test_other_strategies_train_resume_and_synthesize(digits, tmp_path, monkeypa
     assert len({str(hashes) for hashes in checkpoints}) == 3  # each class has a generator of its own
 
 
-def test_a_specialised_member_starts_from_the_trunk_and_keeps_its_first_layers(digits, tmp_path):
+def test_a_specialised_member_starts_from_the_trunk_and_keeps_its_first_layers_and_classifier(digits, tmp_path):
     run = fit(digits, tmp_path / "run", recipe=with_settings(fit={"strategy": "specialised", "steps": 15}))
     folder, _ = open_run(run)
     trunk, special = member.load_member(folder, "joint")[1], member.load_member(folder, "class-1")[1]
     first, last = ([net.backbone.convolutions[i].weight.detach().numpy() for net in (trunk, special)] for i in (0, -1))
     np.testing.assert_array_equal(*first)
     assert not np.array_equal(*last)
+    np.testing.assert_array_equal(*(net.classifier.weight.detach().numpy() for net in (trunk, special)))
 
 
 def test_a_budget_settles_the_steps_and_the_recipe_then_repeats_them(digits, tmp_path, monkeypatch, caplog):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from game import make_data, make_state, seeded, with_changes
+from game import PLAIN, make_data, make_state, seeded, with_changes
 
 from ganaug.gan import steps
 from ganaug.gan.losses import LOSSES, mode_seeking
@@ -50,12 +50,18 @@ def test_the_discriminator_descends_the_sum_of_its_losses(monkeypatch, loss, con
 
     What is seen a second time, for the consistency, is half as bright.
     """
-    weights = {"r1_weight": 0.5, "r2_weight": 0.3, "lecam_weight": 0.2, "consistency_weight": 0.7, "class_weight": 0.4}
+    weights = {
+        "r1_weight": 0.5,
+        "r2_weight": 0.3,
+        "lecam_weight": 0.2,
+        "consistency_weight": 0.7,
+        "classifier_weight": 0.4,
+    }
     settings = with_changes(loss=loss, penalty_interval=8, **weights)
     state = make_state(settings)
     state.step, state.anchors = step, torch.tensor([0.4, -0.1])
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-    real, noise = draw_real(make_data(), labels, (), seeded()), torch.randn(8, 4, generator=seeded())
+    real, noise = draw_real(make_data(), labels, PLAIN, seeded()), torch.randn(8, 4, generator=seeded())
     generator, discriminator = copy.deepcopy((state.generator, state.discriminator))
     fake = generator(noise, labels, conditioning).detach().requires_grad_(True)
     x = real.clone().requires_grad_(True)
@@ -83,13 +89,13 @@ def test_the_discriminator_descends_the_sum_of_its_losses(monkeypatch, loss, con
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("conditioning", [0.0, 0.6])
 def test_the_generator_descends_the_sum_of_its_losses(family, loss, conditioning):
-    weights = {"diversity_weight": 0.7, "reconstruction_weight": 3.0, "class_weight": 0.4}
+    weights = {"diversity_weight": 0.7, "reconstruction_weight": 3.0, "classifier_weight": 0.4}
     settings = with_changes(family=family, loss=loss, **weights)
     state = make_state(settings)
     state.balance.strength, state.spreads = 0.0, torch.tensor([[1.0, 1.0], [0.97, 0.5]])  # class 0: a fifth of the push
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     real, noise = (
-        draw_real(make_data(), labels, (), seeded()),
+        draw_real(make_data(), labels, PLAIN, seeded()),
         torch.randn(8, state.generator.latent_size, generator=seeded()),
     )
     generator, discriminator = copy.deepcopy((state.generator, state.discriminator))

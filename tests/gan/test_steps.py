@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from game import SETTINGS, make_data, make_state, seeded, with_changes
+from game import PLAIN, SETTINGS, make_data, make_state, seeded, with_changes
 
+from ganaug.data.images import to_float
 from ganaug.gan import steps
 from ganaug.gan.balance import PACE_LIMITS
 from ganaug.gan.networks import SPREAD_GROUP, Verdicts
@@ -56,11 +57,23 @@ def test_labels_come_in_groups_and_all_classes_come():
 def test_real_images_are_of_the_class_asked_for_and_all_are_used():
     data = make_data()
     classes = torch.tensor([0, 1]).repeat(50).repeat_interleave(SPREAD_GROUP)
-    images = draw_real(data, classes, (), seeded())
+    images = draw_real(data, classes, PLAIN, seeded())
     assert images.min() >= -1 and images.max() <= 1
     rows = ((images[:, 0, 0, 0] + 1) * 127.5 / 20).round().long()
     assert set(rows[classes == 0].tolist()) == {0, 1, 2}
     assert set(rows[classes == 1].tolist()) == {3, 4, 5, 6, 7}
+
+
+@pytest.mark.parametrize(("count", "share"), [(5, 0.9), (15, 0.5), (150, 0.0099)])
+def test_the_fewer_images_a_class_has_the_more_often_they_are_deformed(count, share):
+    images = torch.randint(0, 256, (1, 1, 16, 16), dtype=torch.uint8, generator=seeded()).repeat(count, 1, 1, 1)
+    data = TrainingData(images, (torch.arange(count),), (0,), "none")
+    classes = torch.zeros(2000, dtype=torch.long)
+    drawn = draw_real(data, classes, SETTINGS, seeded())
+    changed_share = (drawn != to_float(images[:1])).flatten(1).any(dim=1).float().mean()
+    assert float(changed_share) == pytest.approx(share, abs=0.03)
+    never = draw_real(data, classes[:40], with_changes(deformed_size=0), seeded())
+    assert torch.equal(never, to_float(images[:1]).expand_as(never))
 
 
 @pytest.mark.parametrize(("num_rows", "distinct"), [(1, 1), (3, 3), (4, 4), (9, 4)])
@@ -81,7 +94,7 @@ def test_only_the_permitted_reflections(mirror, horizontal, vertical):
     corner = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     corner[0, 0, 0, 0] = 255
     data = TrainingData(corner, (torch.tensor([0]),), (0,), mirror)
-    images = draw_real(data, torch.zeros(64, dtype=torch.long), (), seeded())
+    images = draw_real(data, torch.zeros(64, dtype=torch.long), PLAIN, seeded())
     corners = {tuple(index) for index in (images[:, 0] > 0).nonzero()[:, 1:].tolist()}
     expected = {(15 if v else 0, 15 if h else 0) for v in {False, vertical} for h in {False, horizontal}}
     assert corners == expected
@@ -92,7 +105,7 @@ def test_the_discriminators_step_trains_the_discriminator_alone():
     generator = {name: value.clone() for name, value in state.generator.named_parameters()}
     before = snapshot(state.discriminator)
     labels = draw_labels(data, 8, state.rng)
-    real, fake = draw_real(data, labels, (), state.rng), torch.rand(8, 1, 16, 16, generator=state.rng)
+    real, fake = draw_real(data, labels, PLAIN, state.rng), torch.rand(8, 1, 16, 16, generator=state.rng)
     logged = discriminator_step(state, real, fake, labels, 1.0, SETTINGS)
     assert changed(state.discriminator, before) == set(before)
     assert all(torch.equal(value, generator[name]) for name, value in state.generator.named_parameters())
@@ -104,7 +117,7 @@ def test_the_generators_step_trains_the_generator_alone():
     state = make_state()
     before, weights = snapshot(state.discriminator), snapshot(state.generator)
     labels = draw_labels(make_data(), 8, state.rng)
-    real, noise = draw_real(make_data(), labels, (), state.rng), torch.randn(8, 4, generator=state.rng)
+    real, noise = draw_real(make_data(), labels, PLAIN, state.rng), torch.randn(8, 4, generator=state.rng)
     logged = generator_step(state, real, state.generator(noise, labels), noise, labels, 1.0, SETTINGS)
     assert all(torch.isfinite(value) for value in logged.values())
     assert changed(state.discriminator, before) == set()
@@ -115,7 +128,7 @@ def test_the_generators_step_trains_the_generator_alone():
 
 def test_without_conditioning_the_conditional_head_is_not_trained():
     state, data = make_state(), make_data()
-    settings = with_changes(class_weight=0.0)
+    settings = with_changes(classifier_weight=0.0)
     before = snapshot(state.discriminator)
     train_step(state, data, settings, 0.0, torch.float32)
     names = changed(state.discriminator, before)
