@@ -81,6 +81,23 @@ def test_backbone_initialize_depends_on_the_seed_alone():
         assert torch.equal(value, second.state_dict()[name])
 
 
+@pytest.mark.parametrize(("size", "refined"), [(16, []), (32, []), (64, ["8", "16"]), (128, ["8", "16", "32"])])
+def test_a_refinement_of_large_images_is_a_shortcut_and_something_more(size, refined):
+    torch.manual_seed(0)
+    generator = Generator(2, size, 1, 8, 4).eval()
+    assert list(generator.refinements) == refined
+    noise, labels = torch.randn(3, 8), torch.tensor([0, 1, 1])
+    with torch.no_grad():
+        images = generator(noise, labels)
+        for refinement in generator.refinements.values():
+            refinement.convolution.weight.zero_()
+            refinement.norm.bias.weight.zero_()
+        without = generator(noise, labels)
+        generator.refinements.clear()
+        torch.testing.assert_close(generator(noise, labels), without)
+    assert torch.equal(images, without) == (not refined)
+
+
 def test_conditioning_scales_the_class_from_none_to_full():
     torch.manual_seed(0)
     generator = Generator(NUM_CLASSES, 16, 1, LATENT, WIDTH).eval()
