@@ -137,7 +137,7 @@ class FitSettings(Settings):
         2.0, ge=0, description="Weight of the reconstruction of real images, in the mixing family."
     )
     classifier_weight: float = Field(
-        0.2,
+        0.1,
         ge=0,
         description="Weight of the auxiliary classifier's cross-entropy: for the discriminator on real images, for the generator, "
         "as far as conditioning is ramped in, on its own.",
