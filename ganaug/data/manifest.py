@@ -23,7 +23,7 @@ class Row:
     checkpoint: str | None = None  # first 16 hex digits of the SHA-256 of the generator's file
     truncation: float | None = None
     realism: float | None = None  # sum of the discriminator's two logits: a real image, a real image of this class
-    class_probability: float | None = None  # of its class, by the discriminator's classifier of the real images
+    class_probability: float | None = None  # of its class, by the classifier that taught the generator
     original: str | None = None  # of a real image: its file in the data
 
 
