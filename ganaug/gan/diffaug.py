@@ -83,11 +83,8 @@ def affine(images: Tensor, operations: Collection[str], strength: float, rng: Ge
     angle = (torch.rand(n, generator=rng) - 0.5) * (24 / 180 * pi) * ("rotation" in operations)
     zoom = 2.0**log_scale
     cos, sin, zero = angle.cos() * zoom, angle.sin() * zoom, torch.zeros(n)
-    rows = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (n, 2, 3)
-    chosen = chosen.to(images.device)
-    grid = F.affine_grid(rows.to(images), [n, *images.shape[1:]], align_corners=False)
-    resampled = F.grid_sample(images[chosen], grid, padding_mode="reflection", align_corners=False)
-    return images.index_copy(0, chosen, resampled)
+    rows = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    return _resampled(images, chosen, rows, "bilinear")
 
 
 def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng: Generator) -> Tensor:
@@ -110,12 +107,8 @@ def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng
             torch.stack([sin * zoom[:, 0], cos * zoom[:, 1], zero], 1),
         ],
         1,
-    )  # (n, 2, 3)
-    chosen = chosen.to(images.device)
-    with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
-        grid = F.affine_grid(rows.to(images), [len(chosen), *images.shape[1:]], align_corners=False)
-        resampled = F.grid_sample(images[chosen], grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-    return images.index_copy(0, chosen, resampled.clamp(-1, 1))
+    )
+    return _resampled(images, chosen, rows, "bicubic").clamp(-1, 1)
 
 
 def cutout(images: Tensor, strength: float, rng: Generator) -> Tensor:
@@ -127,6 +120,15 @@ def cutout(images: Tensor, strength: float, rng: Generator) -> Tensor:
     inside_x = (torch.arange(width)[None, None, :] - centre_x).abs() < width / 4
     keep = ~(inside_y & inside_x & chosen)  # (N, H, W)
     return images * keep[:, None].to(images)
+
+
+def _resampled(images: Tensor, chosen: Tensor, rows: Tensor, mode: str) -> Tensor:
+    """The images with those `chosen` (n,) seen through the affine maps `rows` (n, 2, 3); borders mirror."""
+    chosen = chosen.to(images.device)
+    with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
+        grid = F.affine_grid(rows.to(images), [len(chosen), *images.shape[1:]], align_corners=False)
+        resampled = F.grid_sample(images[chosen], grid, mode=mode, padding_mode="reflection", align_corners=False)
+    return images.index_copy(0, chosen, resampled)
 
 
 def _chosen(images: Tensor, strength: float, rng: Generator) -> Tensor:
