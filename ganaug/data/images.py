@@ -20,6 +20,7 @@ Resize = Literal["crop", "pad", "stretch"]
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a gigabyte as RGB
 # Never the formats that start another program, as EPS does.
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+LINE = 144  # grey level between the images of a grid
 ANIMATED_FORMATS = ("PNG", "WEBP", "GIF", "TIFF")  # a camera's MPO holds a preview, not an animation
 
 
@@ -127,7 +128,8 @@ def encode_png(pixels: Pixels) -> bytes:
 def image_grid(images: Pixels | Sequence[Sequence[Pixels]], gap: int = 2) -> Pixels:
     """Rows of images (R, K, C, H, W), or lists of (C, H, W) where rows may differ in length -> one sheet (H', W', C).
 
-    White lines of `gap` pixels stand between the images; short rows end in white. All images have one shape.
+    Lines of `gap` pixels, of a grey that neither white nor black images blend into, stand between the images; short rows end
+    in it. All images have one shape.
     """
     rows = [list(row) for row in images]
     columns = max((len(row) for row in rows), default=0)
@@ -135,7 +137,7 @@ def image_grid(images: Pixels | Sequence[Sequence[Pixels]], gap: int = 2) -> Pix
         raise ValueError("image_grid needs at least one image")
     channels, height, width = next(image.shape for row in rows for image in row)
     shape = (len(rows) * (height + gap) - gap, columns * (width + gap) - gap, channels)
-    sheet = np.full(shape, 255, np.uint8)
+    sheet = np.full(shape, LINE, np.uint8)
     for r, row in enumerate(rows):
         for k, image in enumerate(row):
             top, left = r * (height + gap), k * (width + gap)

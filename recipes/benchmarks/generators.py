@@ -249,7 +249,7 @@ def save_grid(path: Path, made: Pixels, trained_on: Labeled) -> None:
     """The first training images of each class beside the first synthetic ones."""
     columns = min(COLUMNS, *np.bincount(trained_on.labels).tolist())
     real = np.stack([trained_on.images[trained_on.labels == k][:columns] for k in range(len(made))])
-    side_by_side(real, made[:, :columns], max(1, PICTURE_SIZE // made.shape[-1])).save(path, optimize=True)
+    side_by_side(real, made[:, :columns], max(1, round(PICTURE_SIZE / made.shape[-1]))).save(path, optimize=True)
 
 
 def rounded(value: Any) -> Any:

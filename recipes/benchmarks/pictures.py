@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ganaug.data.images import image_grid
+from ganaug.data.images import LINE, image_grid
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ def draw(study: Path, columns: int, scale: int) -> Image.Image:
 def side_by_side(real: Pixels, synthetic: Pixels, scale: int) -> Image.Image:
     """Rows are classes; on the left real images (K, n, C, S, S), on the right synthetic ones; each pixel `scale` wide."""
     sheets = [enlarge(image_grid(images, gap=1), scale) for images in (real, synthetic)]
-    gap = np.full((sheets[0].shape[0], GAP * scale // 2, sheets[0].shape[2]), 255, np.uint8)
+    gap = np.full((sheets[0].shape[0], GAP * scale // 2, sheets[0].shape[2]), LINE, np.uint8)
     return Image.fromarray(np.concatenate([sheets[0], gap, sheets[1]], axis=1).squeeze())
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ganaug.data import images
-from ganaug.data.images import DecodeError, decode, encode_png, image_grid, match_channels, peek_size, resize
+from ganaug.data.images import LINE, DecodeError, decode, encode_png, image_grid, match_channels, peek_size, resize
 
 RAMP = np.linspace(0, 255, 48 * 32).reshape(32, 48).astype(np.uint8)
 COLOR = np.stack([RAMP, RAMP[::-1], np.full_like(RAMP, 90)], axis=2)
@@ -229,11 +229,11 @@ def test_image_grid_places_every_image():
     sheet = image_grid(tiles, gap=2)
     assert sheet.shape == (2 * 4 + 2, 3 * 5 + 4, 3)
     assert [int(sheet[r * 6, k * 7, 0]) for r in range(2) for k in range(3)] == list(range(6))
-    assert (sheet[4:6] == 255).all()
+    assert (sheet[4:6] == LINE).all()
 
 
 def test_image_grid_fills_short_rows():
     tile = np.zeros((1, 4, 4), np.uint8)
     sheet = image_grid([[tile, tile], [tile]], gap=1)
     assert sheet.shape == (9, 9, 1)
-    assert (sheet[5:, 5:] == 255).all() and (sheet[5:, :4] == 0).all()
+    assert (sheet[5:, 5:] == LINE).all() and (sheet[5:, :4] == 0).all()
