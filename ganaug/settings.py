@@ -112,7 +112,11 @@ class FitSettings(Settings):
     batch_size: int = Field(
         32, ge=4, multiple_of=4, description="Images of each kind (real, generated) in a step; fours of one class."
     )
-    latent_size: int = Field(16, ge=2, description="Length of the noise vector z.")
+    latent_size: int = Field(
+        16,
+        ge=2,
+        description="Length of the noise vector z; for mixing, of the part that modulates the decoder.",
+    )
     width: Annotated[Literal["auto"] | Annotated[int, Field(ge=4)], BeforeValidator(parse_number)] = Field(
         "auto",
         description="Channels of the networks at half the image's side, twice as many with each halving; auto takes as many "

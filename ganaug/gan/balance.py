@@ -13,6 +13,7 @@ PACE_FACTOR = 0.95  # change of the discriminator's pace for each decision
 PACE_LIMITS = (0.25, 2.0)
 AHEAD, BEHIND = 0.9, 0.55  # separations beyond which augmentation alone does not keep the pace
 VARIETY = (0.85, 1.0)  # spread of a class's generated images, relative to real ones: full push below, none above
+START = 0.3  # strength of the augmentation before anything was seen
 SPREAD_RATE = 0.05  # of its moving averages
 
 
@@ -20,7 +21,7 @@ SPREAD_RATE = 0.05  # of its moving averages
 class Balance:
     """The controller's state: what was seen over the last decisions, and what follows from it."""
 
-    strength: float = 0.3  # probability with which each augmentation is applied
+    strength: float = START  # probability with which each augmentation is applied
     pace: float = (
         1.0  # factor on the discriminator's learning rate; at its lower limit every second step is skipped, too
     )

@@ -2,6 +2,8 @@
 beside a frozen random network. They judge checkpoints; what they never see is the test split.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,8 +47,20 @@ def shrink(images: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(images, size) if images.shape[-1] > size else images
 
 
-def train_judge(images: Tensor, labels: Tensor, num_classes: int, mirror: str, seed: int, dtype: torch.dtype) -> Judge:
-    """A judge of images (N, C, S, S) uint8 with labels (N,), drawn alike from all classes, on their device."""
+def train_judge(
+    images: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    mirror: str,
+    seed: int,
+    dtype: torch.dtype,
+    allowed: Collection[str] = AUGMENT,
+) -> Judge:
+    """A judge of images (N, C, S, S) uint8 with labels (N,), drawn alike from all classes, on their device.
+
+    It learns from augmented images: by those of AUGMENT that are `allowed`.
+    """
+    operations = [name for name in AUGMENT if name in allowed]
     device = images.device
     rng = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -62,7 +76,7 @@ def train_judge(images: Tensor, labels: Tensor, num_classes: int, mirror: str, s
     for _ in range(NUM_UPDATES):
         classes = torch.randint(len(rows), (BATCH_SIZE,), generator=rng).tolist()
         picks = torch.stack([rows[c][torch.randint(len(rows[c]), (), generator=rng)] for c in classes]).to(device)
-        batch = augment(reflect(small[picks], mirror, rng), AUGMENT, STRENGTH, rng)
+        batch = augment(reflect(small[picks], mirror, rng), operations, STRENGTH, rng)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = judge.classify(batch).float()
         optimizer.zero_grad(set_to_none=True)

@@ -50,6 +50,7 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """E[|grad_x D(x)|^2], to be weighted by gamma / 2. Mescheder et al. (2018), eq. 9, https://arxiv.org/abs/1801.04406
 
     On real images it is R1, on generated ones R2. `images` must require a gradient and be what the discriminator was given.
+    Where it compares the images of a group, an image's gradient is that of the logits of its whole group.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
@@ -78,8 +79,8 @@ def mode_seeking(images: Tensor, noise: Tensor) -> Tensor:
     https://arxiv.org/abs/1903.05628
 
     Pairs are neighbours in the batch: (0, 1), (2, 3), ... Deviation from the paper: d compares images averaged over 4 x 4
-    pixels, each with its own mean and contrast removed, since a distance in pixels rewards checkerboards, and one that sees
-    brightness is satisfied by brightness alone.
+    pixels (2 x 2 below 32 px), each with its own mean and contrast removed, since a distance in pixels rewards checkerboards,
+    and one that sees brightness is satisfied by brightness alone.
     """
     coarse = F.avg_pool2d(images.float(), 4 if images.shape[-1] >= 32 else 2).flatten(1)  # (N, C * h * w)
     centred = coarse - coarse.mean(dim=1, keepdim=True)

@@ -15,7 +15,7 @@ from ..errors import GanaugError
 from ..progress import format_duration, say, track, warn
 from ..runs import RunFolder, load_weights, read_json, save_weights, write_json
 from ..settings import FitSettings
-from .balance import Balance, describe
+from .balance import START, Balance, describe
 from .checkpoints import is_finite, load_state, remember, restore, save_state
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
@@ -42,7 +42,9 @@ def build_networks(shape: Shape) -> tuple[AnyGenerator, Discriminator]:
     latent, width = shape["latent_size"], shape["width"]
     discriminator = Discriminator(len(counts), size, channels, width)
     if shape["family"] == "mixing":
-        return MixingGenerator(counts, size, channels, latent, width, shape["mirror"]), discriminator
+        return MixingGenerator(
+            counts, size, channels, latent, width, shape["mirror"], shape["operations"]
+        ), discriminator
     return Generator(len(counts), size, channels, latent, width), discriminator
 
 
@@ -58,6 +60,7 @@ def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> 
         "image_size": data.images.shape[-1],
         "channels": data.images.shape[1],
         "mirror": data.mirror,
+        "operations": list(settings.augment),
         "latent_size": settings.latent_size,
         "width": settings.width,
     }
@@ -291,7 +294,7 @@ def build_state(shape: Shape, settings: FitSettings, member: Member, device: tor
         generator_optimizer=adam(generator),
         discriminator_optimizer=adam(discriminator),
         rng=torch.Generator().manual_seed(seed),
-        balance=Balance(),
+        balance=Balance(strength=min(max(START, settings.augment_limits[0]), settings.augment_limits[1])),
         anchors=torch.zeros(2, device=device),
         spreads=torch.tensor([[1.0], [0.0]], device=device).repeat(1, len(shape["class_counts"])),
     )

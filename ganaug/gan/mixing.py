@@ -4,7 +4,7 @@ After ChimeraMix, Reinders et al. (2022), https://arxiv.org/abs/2202.11616. Two 
 their features, and a decoder makes one picture of them that the discriminator must take for real.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from math import pi
 
@@ -46,10 +46,13 @@ class MixingGenerator(nn.Module):
         style_size: int,  # numbers of the noise that modulate the decoder
         width: int,  # see num_channels
         mirror: str,  # reflections of the parents that keep their class
+        operations: Collection[str],  # of "rotation", "scale" and "translation", those by which parents are warped
     ) -> None:
         super().__init__()
         self.latent_size = CHOICE + MASK + 2 * WARP + style_size
         self.mirrored = torch.tensor([mirror in ("horizontal", "both"), mirror in ("vertical", "both")])
+        turn, zoom, shift = (name in operations for name in ("rotation", "scale", "translation"))
+        self.allowed = torch.tensor([turn, zoom, shift, shift, True, True])  # numbers of a warp
         stored = torch.zeros(sum(class_counts), channels, image_size, image_size, dtype=torch.uint8)
         counts = torch.tensor(class_counts)
         self.register_buffer("images", stored)
@@ -80,7 +83,7 @@ class MixingGenerator(nn.Module):
         )
         with torch.no_grad():
             parents = [
-                warp(to_float(self.images[rows]), by, self.mirrored)
+                warp(to_float(self.images[rows]), by * self.allowed.to(by.device), self.mirrored)
                 for rows, by in zip(self.parents(choice, labels), warps.chunk(2, dim=1), strict=True)
             ]
         one, other = self.encode(torch.cat(parents)).chunk(2)
@@ -121,12 +124,13 @@ class MixingGenerator(nn.Module):
 
 def warp(images: Tensor, noise: Tensor, mirrored: Tensor) -> Tensor:
     """Images (N, C, S, S) turned, zoomed and shifted a little, and reflected along the axes (x, y) in `mirrored`, all by
-    the normal numbers (N, WARP); borders mirror."""
+    the normal numbers (N, WARP), cut at 2 standard deviations; borders mirror."""
     with torch.autocast(images.device.type, enabled=False):
+        noise = noise.clamp(-2, 2)
         turn, zoom = TURN * noise[:, 0], 2 ** (ZOOM * noise[:, 1])
         flips = torch.where((noise[:, 4:6] < 0) & mirrored.to(noise.device), -1.0, 1.0)
         cos, sin = turn.cos() * zoom, turn.sin() * zoom
-        shift = 2 * SHIFT * noise[:, 2:4].clamp(-2, 2)
+        shift = 2 * SHIFT * noise[:, 2:4]
         rows = torch.stack(
             [
                 torch.stack([flips[:, 0] * cos, -sin, shift[:, 0]], dim=1),

@@ -1,23 +1,31 @@
-"""Which reflections keep the class of an image: found out from the data, so that no digit is ever flipped by default."""
+"""Which reflections keep the class of an image: found out from the data, so that no set of digits is flipped by default."""
+
+from collections.abc import Collection
+from math import sqrt
 
 import torch
+from scipy.stats import norm
 
 from ..settings import Mirror
-from .judge import examine, train_judge
+from .judge import AUGMENT, examine, train_judge
 from .validation import LabeledTensors
 
 NUM_FOLDS = 2
 MIN_IMAGES = 40  # fewer cannot tell
 RETAINED = 0.8  # of what a classifier knows beyond chance, at least, must hold for mirrored images
-CONFIDENCE = 1.64  # standard errors: with 95 % confidence
+CONFIDENCE = 0.95
 
 
-def safe_reflections(train: LabeledTensors, num_classes: int, seed: int, dtype: torch.dtype) -> Mirror:
+def safe_reflections(
+    train: LabeledTensors, num_classes: int, seed: int, dtype: torch.dtype, allowed: Collection[str] = AUGMENT
+) -> Mirror:
     """The axes along which held-out training images may be mirrored without a classifier losing their class.
 
-    Classifiers of one part of the images, never mirrored while they learn, judge the other part as it is and mirrored. An
-    axis is safe when, with 95 % confidence, the accuracy beyond chance stays above RETAINED of what it was. Where a
-    classifier knows little or images are few, nothing is safe.
+    Classifiers of one part of the images, never mirrored while they learn (`allowed` as in `train_judge`), judge the other
+    part as it is and mirrored. An axis is safe when, with 95 % confidence, the accuracy beyond chance stays above RETAINED of
+    what it was, and there is no class of which, with the same confidence over all classes, it does not. Where a classifier
+    knows little or images are few, nothing is safe. It does not see a reflection that is no image of the class, but nearer
+    to it than to the others, such as a mirrored 2 where there are only 2 and 7.
     """
     if num_classes < 2 or len(train.labels) < MIN_IMAGES:
         return "none"
@@ -27,23 +35,38 @@ def safe_reflections(train: LabeledTensors, num_classes: int, seed: int, dtype: 
         rows = order[train.labels[order] == k]
         fold_of[rows] = torch.arange(len(rows)) % NUM_FOLDS
     hits: dict[str, list[torch.Tensor]] = {"as it is": [], "horizontal": [], "vertical": []}
+    labels: list[torch.Tensor] = []
     for fold in range(NUM_FOLDS):
         learned, others = fold_of != fold, fold_of == fold
         judge = train_judge(
-            train.images[learned.to(train.images.device)], train.labels[learned], num_classes, "none", seed, dtype
+            train.images[learned.to(train.images.device)],
+            train.labels[learned],
+            num_classes,
+            "none",
+            seed,
+            dtype,
+            allowed,
         )
         images = train.images[others.to(train.images.device)]
         for name, seen in (("as it is", images), ("horizontal", images.flip(3)), ("vertical", images.flip(2))):
             hits[name].append((examine(judge, seen)[1].argmax(dim=1) == train.labels[others]).float())
-    plain = torch.cat(hits["as it is"])
+        labels.append(train.labels[others])
+    plain, classes = torch.cat(hits["as it is"]), torch.cat(labels)
     known = float(plain.mean()) - 1 / num_classes
     safe = {}
     for name in ("horizontal", "vertical"):
         # mirrored - chance >= RETAINED (plain - chance), image by image
         margin = torch.cat(hits[name]) - RETAINED * plain
         needed = (1 - RETAINED) / num_classes
-        error = float(margin.std()) / len(margin) ** 0.5
-        safe[name] = known > 0 and float(margin.mean()) - CONFIDENCE * error >= needed
+        kept = known > 0 and limit(margin, 1 - CONFIDENCE) >= needed
+        each = (limit(margin[classes == k], 1 - (1 - CONFIDENCE) / num_classes) for k in set(classes.tolist()))
+        safe[name] = kept and all(highest >= needed for highest in each)
     if safe["horizontal"]:
         return "both" if safe["vertical"] else "horizontal"
     return "vertical" if safe["vertical"] else "none"
+
+
+def limit(values: torch.Tensor, share: float) -> float:
+    """Below which the mean of what `values` (n,) are drawn from lies with probability `share`."""
+    error = float(values.std(correction=min(1, len(values) - 1))) / sqrt(len(values))
+    return float(values.mean()) + float(norm.ppf(share)) * error

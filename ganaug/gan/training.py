@@ -99,7 +99,7 @@ def train_members(
     split = split_images(images, recipe, device)
     train, held_out = split
     mirror, num_classes = recipe.data.mirror, len(images.class_names)
-    judge = train_judge(train.images, train.labels, num_classes, mirror, settings.seed, dtype)
+    judge = train_judge(train.images, train.labels, num_classes, mirror, settings.seed, dtype, settings.augment)
     reference = Reference(judge, train, held_out)
     left = settings.budget - (time.monotonic() - begun)
     settings = settings.model_copy(update={"budget": max(LEAST_LEFT * settings.budget, left)})
@@ -237,7 +237,7 @@ def _settle_mirror(recipe: Recipe, images: ImageSet, device: torch.device) -> Re
     dtype = resolve_precision(recipe.fit.precision, device)
     torch.set_num_threads(recipe.fit.threads or 1)
     train = split_images(images, recipe, device)[0]
-    mirror = safe_reflections(train, len(images.class_names), recipe.fit.seed, dtype)
+    mirror = safe_reflections(train, len(images.class_names), recipe.fit.seed, dtype, recipe.fit.augment)
     say(f"reflections that keep the class: {mirror} (set data.mirror to change it)")
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mirror": mirror})})
 

@@ -23,6 +23,7 @@ from .mixing import AnyGenerator
 
 IMAGES_PER_CLASS, MAX_IMAGES = 40, 800
 COPY_SIZE, COPY_SHIFT, COPY_QUANTILE = 16, 1, 0.05
+DUPLICATE = 0.1  # of the median distance between real images: nearer ones are copies of each other
 COPY_VETO = (
     0.2  # share of generated images nearer to a training image than all but COPY_QUANTILE of real ones to another
 )
@@ -147,7 +148,8 @@ def relative_distances(
         for part in (made, train, held_out)
     )
     usual = nearest_distances(np.concatenate([trained_on, others]), max_shift=COPY_SHIFT)
-    usual = usual[(usual > 0) & np.isfinite(usual)]  # real images that are copies themselves tell nothing
+    usual = usual[np.isfinite(usual)]
+    usual = usual[usual > DUPLICATE * np.median(usual)] if len(usual) else usual  # real copies tell nothing of others
     scale = usual.mean() if len(usual) else 1.0
     return nearest_distances(generated, trained_on, max_shift=COPY_SHIFT) / scale, usual / scale
 

@@ -35,6 +35,7 @@ def make_state(settings=SETTINGS, member=None, data=None):
         "image_size": 16,
         "channels": 1,
         "mirror": data.mirror,
+        "operations": list(settings.augment),
         "latent_size": 4,
         "width": 4,
     }

@@ -24,6 +24,16 @@ def train(num_updates, seed=0, num_classes=2, n=16):
         return train_judge(images, labels, num_classes, "vertical", seed, torch.float32)
 
 
+def test_it_learns_from_what_is_allowed_alone(monkeypatch):
+    images, labels = draw_images(16, seed=0)
+    asked = []
+    monkeypatch.setattr(judging, "NUM_UPDATES", 1)
+    monkeypatch.setattr(judging, "augment", lambda batch, operations, *_: asked.append(list(operations)) or batch)
+    train_judge(images, labels, 2, "none", 0, torch.float32, ("cutout", "scale", "color"))
+    train_judge(images, labels, 2, "none", 0, torch.float32)
+    assert asked == [["color", "scale"], list(judging.AUGMENT)]
+
+
 @pytest.fixture(scope="module")
 def judge():
     return train(num_updates=40)

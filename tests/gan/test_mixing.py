@@ -10,6 +10,7 @@ from ganaug.gan.mixing import CHOICE, MASK, SHARPNESS, WARP, MixingGenerator, dr
 from ganaug.runs import load_weights, save_weights
 
 COUNTS, STYLE = (3, 1, 5), 4
+WARPS = ("rotation", "scale", "translation")
 LATENT = CHOICE + MASK + 2 * WARP + STYLE
 
 
@@ -17,11 +18,11 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def make_generator(counts=COUNTS, side=16, channels=1, seed=0, mirror="none"):
+def make_generator(counts=COUNTS, side=16, channels=1, seed=0, mirror="none", operations=WARPS):
     """A generator of untrained weights, in evaluation mode, that keeps random images."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        generator = MixingGenerator(counts, side, channels, STYLE, width=4, mirror=mirror)
+        generator = MixingGenerator(counts, side, channels, STYLE, 4, mirror, operations)
     images = torch.randint(256, (sum(counts), channels, side, side), generator=seeded(9), dtype=torch.uint8)
     generator.keep(images)
     return generator.eval().requires_grad_(False)
@@ -134,6 +135,25 @@ def test_a_warp_of_nothing_changes_nothing_and_a_reflection_is_exact():
         torch.testing.assert_close(warp(images, noise, torch.tensor(flags)), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("operation", "numbers"), [("rotation", [0]), ("scale", [1]), ("translation", [2, 3])])
+def test_parents_are_warped_by_what_is_allowed_alone(operation, numbers):
+    labels, noise, warps = torch.tensor([0, 2]).repeat(4), draw_noise(8), slice(CHOICE + MASK, CHOICE + MASK + 2 * WARP)
+    others = noise.clone()
+    others[:, [CHOICE + MASK + offset + number for offset in (0, WARP) for number in numbers]] = 0
+    rest = make_generator(operations=[name for name in WARPS if name != operation])
+    assert torch.equal(rest(noise, labels), rest(others, labels))
+    assert not torch.allclose(make_generator()(noise, labels), make_generator()(others, labels))
+    still_noise = noise.clone()
+    still_noise[:, warps] = 0
+    assert torch.equal(make_generator(operations=())(noise, labels), make_generator()(still_noise, labels))
+
+
+def test_a_warp_is_cut_at_two_standard_deviations():
+    images = torch.rand(1, 1, 16, 16, generator=seeded())
+    far, limit = torch.full((1, WARP), 9.0), torch.full((1, WARP), 2.0)
+    assert torch.equal(warp(images, far, torch.tensor([True, True])), warp(images, limit, torch.tensor([True, True])))
+
+
 def test_training_reaches_every_weight():
     generator = make_generator().train().requires_grad_(True)
     (
@@ -174,7 +194,7 @@ def test_reconstruction_is_0_for_equal_images_alone():
 
 
 def test_weights_and_images_survive_their_file(tmp_path):
-    generator, other = make_generator(channels=3), MixingGenerator(COUNTS, 16, 3, STYLE, 4, "none").eval()
+    generator, other = make_generator(channels=3), MixingGenerator(COUNTS, 16, 3, STYLE, 4, "none", WARPS).eval()
     save_weights(tmp_path / "generator.safetensors", generator)
     load_weights(tmp_path / "generator.safetensors", other)
     assert torch.equal(other.images, generator.images) and other.images.dtype == torch.uint8

@@ -1,6 +1,7 @@
 """The parts of a training step: what is drawn, what each update changes, and the averaged generator."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from game import PLAIN, SETTINGS, make_data, make_state, seeded, with_changes
 from ganaug.data.images import to_float
 from ganaug.gan import steps
 from ganaug.gan.balance import PACE_LIMITS
+from ganaug.gan.checkpoints import capture, restore
 from ganaug.gan.networks import SPREAD_GROUP, Verdicts
 from ganaug.gan.steps import (
     TrainingData,
@@ -240,3 +242,23 @@ def test_a_member_with_a_parent_freezes_all_but_the_last_convolution():
     frozen = {f"backbone.convolutions.{i}.{part}" for i in range(1) for part in ("weight", "bias")}
     assert len(state.discriminator.backbone.convolutions) == 2
     assert changed(state.discriminator, before) == set(before) - frozen
+
+
+@pytest.mark.parametrize(("limits", "start"), [((0.0, 0.8), 0.3), ((0.0, 0.0), 0.0), ((0.5, 0.8), 0.5)])
+def test_the_augmentation_starts_within_its_limits(limits, start):
+    assert make_state(with_changes(augment_limits=limits)).balance.strength == start
+
+
+def test_everything_that_a_step_depends_on_is_captured():
+    state, other = make_state(), make_state()
+    state.spreads.copy_(torch.tensor([[0.5, 2.0], [3.0, 4.0]]))
+    state.anchors.copy_(torch.tensor([0.7, -0.7]))
+    state.caution, state.step, state.steps, state.seconds, state.attempts = 0.25, 3, 9, 1.5, 4
+    state.balance = replace(state.balance, strength=0.6, pace=0.5, num_steps=2)
+    torch.rand(3, generator=state.rng)
+    restore(other, copy.deepcopy(capture(state)))
+    assert torch.equal(other.spreads, state.spreads) and torch.equal(other.anchors, state.anchors)
+    assert other.balance == state.balance and other.caution == state.caution
+    assert torch.equal(other.rng.get_state(), state.rng.get_state())
+    for name in ("step", "steps", "seconds", "attempts"):
+        assert getattr(other, name) == getattr(state, name)

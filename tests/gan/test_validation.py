@@ -188,6 +188,20 @@ def test_copies_are_nearer_to_training_images_than_held_out_images_are():
             assert found.mean() > 0.8 and usual.mean() == pytest.approx(1)
 
 
+def test_real_images_that_are_copies_of_each_other_do_not_set_the_threshold():
+    """Of so many images distances are computed from dot products, which leave a little between equal ones."""
+    train, held_out = (draw_labelled(seed, per_class=50) for seed in (0, 1))
+    images = held_out.images.clone()
+    images[:6] = train.images[:6]
+    images[6:9] = (train.images[6:9].int() + 1).clamp(0, 255).to(torch.uint8)  # as recompressed
+    noise = torch.randint(-6, 7, train.images.shape, generator=torch.Generator().manual_seed(3))
+    noisy = (train.images.int() + noise).clamp(0, 255).to(torch.uint8)
+    found, usual = relative_distances(
+        LabeledTensors(noisy, train.labels), train, LabeledTensors(images, held_out.labels), 0
+    )
+    assert len(usual) == 100 - 2 * 9 and (found < np.quantile(usual, 0.05)).all()
+
+
 def test_right_classes_score_better_than_swapped_ones(reference):
     right, swapped = measure(pictures, reference), measure(lambda noise, labels: pictures(noise, 1 - labels), reference)
     assert (right.step, right.gap) == (7, 0.5)
