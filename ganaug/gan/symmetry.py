@@ -4,14 +4,14 @@ from collections.abc import Collection
 from math import sqrt
 
 import torch
-from scipy.stats import norm
+from scipy.stats import t
 
 from ..settings import Mirror
 from .judge import AUGMENT, examine, train_judge
 from .validation import LabeledTensors
 
 NUM_FOLDS = 2
-MIN_IMAGES = 40  # fewer cannot tell
+MIN_IMAGES, MIN_OF_CLASS = 40, 8  # fewer cannot tell
 RETAINED = 0.8  # of what a classifier knows beyond chance, at least, must hold for mirrored images
 CONFIDENCE = 0.95
 
@@ -23,9 +23,9 @@ def safe_reflections(
 
     Classifiers of one part of the images, never mirrored while they learn (`allowed` as in `train_judge`), judge the other
     part as it is and mirrored. An axis is safe when, with 95 % confidence, the accuracy beyond chance stays above RETAINED of
-    what it was, and there is no class of which, with the same confidence over all classes, it does not. Where a classifier
-    knows little or images are few, nothing is safe. It does not see a reflection that is no image of the class, but nearer
-    to it than to the others, such as a mirrored 2 where there are only 2 and 7.
+    what it was, and there is no class, of MIN_OF_CLASS images, of which it does not, with the same confidence over all
+    classes. Where a classifier knows little or images are few, nothing is safe. It does not see a reflection that is no
+    image of the class, but nearer to it than to the others, such as a mirrored 2 where there are only 2 and 7.
     """
     if num_classes < 2 or len(train.labels) < MIN_IMAGES:
         return "none"
@@ -59,7 +59,8 @@ def safe_reflections(
         margin = torch.cat(hits[name]) - RETAINED * plain
         needed = (1 - RETAINED) / num_classes
         kept = known > 0 and limit(margin, 1 - CONFIDENCE) >= needed
-        each = (limit(margin[classes == k], 1 - (1 - CONFIDENCE) / num_classes) for k in set(classes.tolist()))
+        judged = [k for k in range(num_classes) if int((classes == k).sum()) >= MIN_OF_CLASS]
+        each = (limit(margin[classes == k], 1 - (1 - CONFIDENCE) / num_classes) for k in judged)
         safe[name] = kept and all(highest >= needed for highest in each)
     if safe["horizontal"]:
         return "both" if safe["vertical"] else "horizontal"
@@ -68,5 +69,5 @@ def safe_reflections(
 
 def limit(values: torch.Tensor, share: float) -> float:
     """Below which the mean of what `values` (n,) are drawn from lies with probability `share`."""
-    error = float(values.std(correction=min(1, len(values) - 1))) / sqrt(len(values))
-    return float(values.mean()) + float(norm.ppf(share)) * error
+    error = float(values.std()) / sqrt(len(values))
+    return float(values.mean()) + float(t.ppf(share, len(values) - 1)) * error

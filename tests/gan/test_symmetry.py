@@ -80,6 +80,15 @@ def test_a_few_classes_that_are_broken_are_not_outvoted():
     assert found((*symmetric, LEFT, RIGHT), 320) in ("none", "vertical")
 
 
+@pytest.mark.parametrize(("count", "mirrors"), [(4, ("horizontal", "both")), (20, ("none", "vertical"))])
+def test_a_class_too_small_to_tell_has_no_veto(count, mirrors):
+    """Two classes that are each other's mirror images, beside two larger ones that are symmetric."""
+    data = draw((LEVEL, UPRIGHT, LEFT, RIGHT), 600)
+    rows = torch.cat([torch.where(data.labels == k)[0][: 150 if k < 2 else count] for k in range(4)])
+    small = LabeledTensors(data.images[rows], data.labels[rows])
+    assert safe_reflections(small, 4, 0, torch.float32) in mirrors
+
+
 def test_too_few_images_allow_nothing():
     assert found((LEVEL, UPRIGHT), MIN_IMAGES) == "both"
     assert found((LEVEL, UPRIGHT), MIN_IMAGES - 1) == "none"
