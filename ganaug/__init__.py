@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .reporting.page import report
     from .settings import Recipe, load_recipe
     from .study.compare import compare
+    from .synthesis.audit import audit
+    from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize
 
 __version__ = "0.1.0"
@@ -25,12 +27,14 @@ _HOMES = {
     "Estimate": "gan.training",
     "GanaugError": "errors",
     "Recipe": "settings",
+    "audit": "synthesis.audit",
     "check": "data.check",
     "compare": "study.compare",
     "demo": "pipeline",
     "estimate_fit": "gan.training",
     "fit": "gan.training",
     "load_recipe": "settings",
+    "rebuild": "synthesis.rebuild",
     "report": "reporting.page",
     "run": "pipeline",
     "synthesize": "synthesis.synthesize",
@@ -42,12 +46,14 @@ __all__ = [
     "Estimate",
     "GanaugError",
     "Recipe",
+    "audit",
     "check",
     "compare",
     "demo",
     "estimate_fit",
     "fit",
     "load_recipe",
+    "rebuild",
     "report",
     "run",
     "synthesize",

@@ -114,7 +114,7 @@ def main(quiet: bool) -> None:
     ganaug demo --out demo            everything, on handwritten digits that come along
     ganaug run DATA --out DIR         everything, on your folder of class folders
 
-    The stages one by one: check, fit, synthesize, compare, report.
+    The stages one by one: check, fit, synthesize, audit, compare, report.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -175,27 +175,90 @@ def fit(
 @settings(
     "synthesize.per_class",
     "synthesize.target_per_class",
-    "synthesize.balance",
+    "synthesize.sampling_strategy",
     ("synthesize.classes", "--class"),
     "synthesize.seed",
     "synthesize.truncation",
+    "curation.keep",
+    ("curation.without", "--no-filter"),
+)
+@click.option(
+    "--add", "added", multiple=True, metavar="CLASS=N", help="N images of a class, and none of those not named."
 )
 @click.option("--with-real", type=PATH, metavar="DATA", help="Copy the run's real training images from DATA too.")
+@click.option("--rebuild", "manifest", type=PATH, metavar="MANIFEST", help="Make the very images of a manifest again.")
+@click.option("--parquet", is_flag=True, help="Write the manifest as Parquet too (needs pyarrow).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def synthesize(
     run: Path,
     out: Path,
     recipe: Path | None,
     overrides: tuple[str, ...],
+    added: tuple[str, ...],
     with_real: Path | None,
+    manifest: Path | None,
+    parquet: bool,
     device: str,
     **options: Any,
 ) -> None:
-    """Write synthetic images of a RUN, one folder for each class, and a manifest."""
+    """Write synthetic images of a RUN that pass the tests, one folder for each class, and a manifest.
+
+    Candidates that look like another class, copies of training images, duplicates, outliers and the least real ones are
+    rejected; the manifest says which and why.
+    """
+    from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize as run_synthesize
 
-    counts = run_synthesize(run, out, recipe=gather(recipe, overrides, options), with_real=with_real, device=device)
+    if manifest is not None:
+        if with_real or parquet or added or gather(recipe, overrides, options):
+            raise GanaugError(
+                "--rebuild makes what the manifest says. Give it no other options but --out and --device."
+            )
+        counts = rebuild(run, manifest, out, device=device)
+    else:
+        options["synthesize__add"] = split_counts(added) or None
+        given = gather(recipe, overrides, options)
+        counts = run_synthesize(run, out, recipe=given, with_real=with_real, parquet=parquet, device=device)
     click.echo(f"{sum(counts.values())} synthetic images in {out}\nnext: ganaug compare {run} --synthetic {out}")
+
+
+def split_counts(texts: tuple[str, ...]) -> dict[str, str]:
+    """`('scratch=20',) -> {'scratch': '20'}`; class names may hold an =."""
+    counts: dict[str, str] = {}
+    for text in texts:
+        name, separator, count = text.rpartition("=")
+        if not separator or not count.isdecimal():
+            raise GanaugError(f"--add expects CLASS=N, for example scratch=200; got {text!r}.")
+        if name in counts:
+            raise GanaugError(f"--add names {name} twice: {counts[name]} and {count}. Give one number.")
+        counts[name] = count
+    return counts
+
+
+@main.command()
+@click.argument("synthetic", type=PATH)
+@click.option("--real", type=PATH, required=True, metavar="DATA", help="The real images that they were made from.")
+@click.option("--out", type=PATH, help="A folder for the page with the closest pairs and for audit.json, new or empty.")
+@click.option("--json", "as_json", is_flag=True, help="Everything found, image by image, as JSON on standard output.")
+@settings("data.image_size", "data.group_regex", "data.mirror", ("curation.without", "--no-filter"))
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def audit(
+    synthetic: Path,
+    real: Path,
+    out: Path | None,
+    as_json: bool,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    device: str,
+    **options: Any,
+) -> None:
+    """Test SYNTHETIC, a folder of class folders made by any tool, against real images: copies, wrong classes, duplicates,
+    outliers, fidelity and diversity. Nothing is changed."""
+    from .synthesis.audit import audit as run_audit
+    from .synthesis.audit import format_audit
+
+    found = run_audit(synthetic, real, out, recipe=gather(recipe, overrides, options), device=device)
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else format_audit(found))
 
 
 @main.command()

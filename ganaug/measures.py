@@ -35,15 +35,34 @@ def kid(first: Features, second: Features) -> float:
     )
 
 
+def precision(real: Features, synthetic: Features, neighbours: int = NEIGHBOURS) -> float:
+    """Share of synthetic images that lie nearer to some real one than its `neighbours`-th real neighbour.
+
+    Kynkaanniemi et al. (2019), eq. 2, https://arxiv.org/abs/1904.06991. With the arguments exchanged it is their recall.
+    """
+    return float((pairwise_distances(synthetic, real) < _radii(real, neighbours)).any(axis=1).mean())
+
+
+def density(real: Features, synthetic: Features, neighbours: int = NEIGHBOURS) -> float:
+    """Mean number of real images whose `neighbours`-th real neighbour is farther than a synthetic image, over `neighbours`: about 1
+    for equal distributions, unbounded above. Naeem et al. (2020), eq. 8, https://arxiv.org/abs/2002.09797."""
+    k = min(neighbours, len(real) - 1)
+    return float((pairwise_distances(synthetic, real) < _radii(real, neighbours)).sum(axis=1).mean() / k)
+
+
 def coverage(real: Features, synthetic: Features, neighbours: int = NEIGHBOURS, subset: int | None = None) -> float:
     """Share of real images, or of the first `subset` of them, with a synthetic one nearer than their `neighbours`-th real one.
 
     Naeem et al. (2020), eq. 9, https://arxiv.org/abs/2002.09797. More synthetic images cover more: compare equal counts.
     """
-    k = min(neighbours, len(real) - 1)
-    radius = NearestNeighbors(n_neighbors=k).fit(real).kneighbors()[0][:, -1]  # without the image itself
     nearest = NearestNeighbors(n_neighbors=1).fit(synthetic).kneighbors(real)[0][:, 0]
-    return float((nearest < radius)[:subset].mean())
+    return float((nearest < _radii(real, neighbours))[:subset].mean())
+
+
+def _radii(real: Features, neighbours: int) -> Features:
+    """(N,): the distance of each image to its `neighbours`-th neighbour, itself not counted, or the farthest of fewer."""
+    found: Features = NearestNeighbors(n_neighbors=min(neighbours, len(real) - 1)).fit(real).kneighbors()[0][:, -1]
+    return found
 
 
 def diversity(features: Features) -> float:

@@ -16,7 +16,7 @@ from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
 from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
 from .study.compare import compare, refuse_hopeless
-from .synthesis.plan import plan_counts
+from .synthesis.plan import COUNT_REQUESTS, plan_counts
 from .synthesis.synthesize import synthesize
 
 FIT_SHARE, COMPARE_SHARE = 0.35, 0.57  # of the budget; the rest is for reading, synthesis, report and start-up
@@ -128,11 +128,7 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
         fit_settings = fit_settings.model_copy(update={"budget": FIT_SHARE * seconds})
     if compare_settings.updates is None and compare_settings.budget is None:
         compare_settings = compare_settings.model_copy(update={"budget": COMPARE_SHARE * seconds})
-    if (synthesize_settings.per_class, synthesize_settings.target_per_class, synthesize_settings.balance) == (
-        None,
-        None,
-        None,
-    ):
+    if all(getattr(synthesize_settings, name) is None for name in COUNT_REQUESTS):
         synthesize_settings = synthesize_settings.model_copy(update={"per_class": compare_settings.pool_per_class})
     resolved = resolved.model_copy(
         update={"fit": fit_settings, "compare": compare_settings, "synthesize": synthesize_settings}

@@ -29,6 +29,7 @@ class RunFolder:
     data/               the decoded images and their index (data/cache.py)
     members/NAME/       generator.safetensors (EMA), discriminator.safetensors, member.json, metrics.csv, state.pt (to resume)
     samples/            a grid of samples at intervals
+    curation/           classifiers of the real images that judge synthetic ones (synthesis/referees.py)
     """
 
     root: Path
@@ -52,6 +53,10 @@ class RunFolder:
     @property
     def samples(self) -> Path:
         return self.root / "samples"
+
+    @property
+    def curation(self) -> Path:
+        return self.root / "curation"
 
     def member(self, name: str) -> Path:
         return self.root / "members" / name

@@ -41,6 +41,11 @@ def parse_number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+def parse_words(value: object) -> object:
+    """`'not minority' -> 'not-minority'`: imbalanced-learn writes it with a space."""
+    return value.replace(" ", "-") if isinstance(value, str) else value
+
+
 def parse_budget(value: str | float) -> float:
     """Seconds of a duration. Raises `GanaugError` for anything but a positive one."""
     try:
@@ -56,6 +61,9 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
 Precision = Literal["auto", "fp32", "bf16"]
+FilterName = Literal["copy", "wrong-class", "outlier", "unrealistic", "duplicate"]
+SamplingWord = Literal["auto", "all", "minority", "not-minority", "not-majority"]
+Counts = dict[str, Annotated[int, Field(ge=0)]]
 PRECISION = "bf16 autocast where the hardware has it, else fp32."
 
 
@@ -196,19 +204,59 @@ class FitSettings(Settings):
 
 
 class SynthesizeSettings(Settings):
-    """Which images the generator writes. At most one of per_class, target_per_class and balance."""
+    """Which images the generator writes. At most one of per_class, target_per_class, add and sampling_strategy."""
 
     per_class: int | None = Field(None, ge=0, description="Synthetic images of each class.")
     target_per_class: int | None = Field(
         None, ge=0, description="Images of each class in all, real training images included."
     )
-    balance: Literal["all", "minority", "not-majority"] | None = Field(
-        None, description="Bring these classes up to the largest one (imbalanced-learn's words)."
+    add: Counts | None = Field(None, description="Synthetic images of the classes named, and none of the others.")
+    sampling_strategy: Annotated[SamplingWord | Counts | None, BeforeValidator(parse_words)] = Field(
+        None,
+        description="Bring these classes up to the largest one (imbalanced-learn's words), or those of a mapping to so many "
+        "images in all.",
     )
     classes: tuple[str, ...] = Field((), description="Only these classes; all by default.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the images; each image derives its own from it.")
     truncation: float = Field(
         1.0, gt=0, le=1, description="Factor on the noise: below 1, safer and less varied images."
+    )
+
+
+class CurationSettings(Settings):
+    """Which images may be trusted: the limits of the filters, all calibrated on the real training images."""
+
+    keep: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="Share of the candidates to keep at most, the surest of their class, spread like the real ones. "
+        "1: all that pass, as they come.",
+    )
+    without: tuple[FilterName, ...] = Field((), description="Filters that are left out.")
+    max_candidates: int = Field(
+        20, ge=1, description="Candidates for each image asked for, after which a class is given up."
+    )
+    copy_deviations: float = Field(
+        4.0,
+        gt=0,
+        description="Standard deviations by which an image must be nearer to a training image than real images are to one another, "
+        "relative to the next ones, to be a copy.",
+    )
+    wrong_class: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of real images whose class classifiers that have not seen them find as improbable.",
+    )
+    outlier: float = Field(
+        0.01, gt=0, lt=1, description="Share of real images that are as far from all others, in pixels or in features."
+    )
+    unrealistic: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of the candidates, the least real ones to the discriminator, that is dropped.",
     )
 
 
@@ -256,6 +304,7 @@ class Recipe(Settings):
     data: DataSettings = DataSettings()
     fit: FitSettings = FitSettings()
     synthesize: SynthesizeSettings = SynthesizeSettings()
+    curation: CurationSettings = CurationSettings()
     compare: CompareSettings = CompareSettings()
     report: ReportSettings = ReportSettings()
 
@@ -342,10 +391,13 @@ def _parse_override(text: str) -> Mapping[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages of both; of a stage the settings of both, of which a later value replaces an earlier one whole."""
     merged = dict(base)
-    for key, value in extra.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    for stage, settings in extra.items():
+        below = merged.get(stage)
+        if isinstance(below, Mapping) and isinstance(settings, Mapping):
+            settings = {**below, **settings}
+        merged[stage] = settings
     return merged
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny import COMPARE, FIT, IS_ROOT, SHARED, ganaug, refused, stamps, write_few_digits
 
+from ganaug.data.manifest import read_manifest
 from ganaug.data.source import open_source
 from ganaug.runs import read_json
 
@@ -146,17 +147,16 @@ def test_a_recipe_and_what_stands_over_it(few, tmp_path, name, text):
     assert "  steps: 4\n" in ganaug("fit", few, "-n", "--recipe", recipe, "--set", "fit.steps=4").stdout
     assert "  steps: 5\n" in ganaug("fit", few, "-n", "--recipe", recipe, "--set", "fit.steps=4", "--steps", "5").stdout
 
-
-# synthesize
+    # synthesize
 
 
 def counts_in(folder):
-    return pd.read_csv(folder / "manifest.csv", dtype=str)["class"].value_counts().to_dict()
+    return read_manifest(folder)["class"].value_counts().to_dict()
 
 
 def test_synthesize_and_its_manifest(shared_run, tmp_path):
     ganaug("synthesize", shared_run, "--out", tmp_path / "a", "--per-class", "3", "--truncation", "0.5")
-    table = pd.read_csv(tmp_path / "a/manifest.csv", dtype={"class": str})
+    table = read_manifest(tmp_path / "a")
     assert table["class"].tolist() == ["0"] * 3 + ["1"] * 3 + ["2"] * 3
     assert set(table["truncation"]) == {0.5} and table["seed"].nunique() == 9
     for file in table["file"]:
@@ -177,7 +177,8 @@ def test_seeds_decide_the_images(shared_run, tmp_path):
         ((), {"0": 12, "1": 12, "2": 12}),
         (("--class", "1", "--per-class", "4"), {"1": 4}),
         (("--class", "1", "--class", "2", "--target-per-class", "15"), {"1": 3, "2": 3}),
-        (("--balance", "all"), {}),
+        (("--sampling-strategy", "all"), {}),
+        (("--add", "2=3", "--add", "0=1"), {"0": 1, "2": 3}),
     ],
 )
 def test_how_many_of_which_class(shared_run, tmp_path, options, counts):
@@ -190,6 +191,43 @@ def test_real_images_beside_them(shared_run, few, tmp_path):
     assert counts_in(tmp_path / "both") == {"0": 14, "1": 14, "2": 14}
     originals = {path.read_bytes() for path in (few / "train").rglob("*.png")}
     assert {path.read_bytes() for path in (tmp_path / "both").rglob("real-*.png")} == originals
+
+
+def test_the_very_same_images_again(shared_run, tmp_path):
+    ganaug("synthesize", shared_run, "--out", tmp_path / "made", "--per-class", "3", "--parquet")
+    ganaug("synthesize", shared_run, "--out", tmp_path / "again", "--rebuild", tmp_path / "made/manifest.csv")
+    for path in (tmp_path / "made").rglob("*.png"):
+        assert (tmp_path / "again" / path.relative_to(tmp_path / "made")).read_bytes() == path.read_bytes()
+    rows = pd.read_csv(tmp_path / "made/manifest.csv")
+    assert len(pd.read_parquet(tmp_path / "made/manifest.parquet")) == len(rows) > 9
+
+
+# audit
+
+
+def test_an_audit_for_people_and_for_programs(few, tmp_path):
+    beside = ("--real", few, "--mirror", "none", "--set", "fit.threads=1")
+    shutil.copytree(few / "test", tmp_path / "other")
+    shutil.copy(next((few / "train/1").iterdir()), tmp_path / "other/1/copied.png")
+    printed = ganaug("audit", tmp_path / "other", *beside, "--json").stdout
+    found = json.loads(printed)
+    (copied,) = [entry for entry in found["images"] if entry["file"] == "1/copied.png"]
+    assert "copy" in copied["reasons"] and not copied["kept"] and copied["nearest_real"].startswith("train/1/")
+    assert found["summary"]["candidates"] == len(found["images"]) == 25
+    text = ganaug(
+        "audit",
+        tmp_path / "other",
+        "--real",
+        few,
+        "--mirror",
+        "none",
+        "--set",
+        "fit.threads=1",
+        "--out",
+        tmp_path / "page",
+    ).stdout
+    assert "25 images were kept" in text and (tmp_path / "page/audit.html").is_file()
+    assert "is not an empty folder" in refused("audit", few, "--real", few, "--out", tmp_path / "page")
 
 
 # compare and report
@@ -307,11 +345,18 @@ def test_every_wrong_setting_is_named_at_once(few):
     ("options", "message"),
     [
         (("--class", "seven"), "unknown class 'seven'"),
-        (("--per-class", "2", "--balance", "all"), "got per_class and balance"),
+        (("--per-class", "2", "--sampling-strategy", "all"), "got per_class and sampling_strategy"),
         (("--per-class", "-1"), "greater than or equal to 0"),
         (("--truncation", "2"), "less than or equal to 1"),
         (("--device", "cuda:99"), "not on this machine"),
         (("--with-real", "nowhere"), "does not exist"),
+        (("--add", "seven=1"), "unknown class 'seven'"),
+        (("--add", "1"), "expects CLASS=N"),
+        (("--add", "1=2", "--per-class", "2"), "got per_class and add"),
+        (("--no-filter", "ugly"), "'ugly' is not one of 'copy'"),
+        (("--add", "1=2", "--add", "1=3"), "twice"),
+        (("--rebuild", "nowhere"), "cannot be read"),
+        (("--rebuild", "nowhere", "--per-class", "3"), "no other options"),
     ],
 )
 def test_bad_input_of_synthesize(shared_run, tmp_path, options, message):

@@ -1,10 +1,11 @@
 """Measures of synthetic images against explicit loops, other libraries and made cases."""
 
 import numpy as np
+import prdc
 import pytest
 from scipy.spatial.distance import pdist
 
-from ganaug.measures import coverage, diversity, high_frequency_power, kid, nearest_distances
+from ganaug.measures import coverage, density, diversity, high_frequency_power, kid, nearest_distances, precision
 
 
 def draw_features(seed, n=12, num_features=5, shift=0.0):
@@ -62,9 +63,17 @@ def test_coverage_of_a_subset_keeps_the_radii_of_all():
     assert coverage(real, synthetic[1:], neighbours=1) == pytest.approx(2 / 3)
 
 
+def test_precision_recall_and_density_against_prdc():
+    rng = np.random.default_rng(4)
+    real, synthetic = rng.normal(size=(60, 5)), rng.normal(0.4, 0.7, size=(45, 5))
+    expected = prdc.compute_prdc(real, synthetic, nearest_k=5)
+    assert precision(real, synthetic) == pytest.approx(expected["precision"])
+    assert precision(synthetic, real) == pytest.approx(expected["recall"]) != expected["precision"]
+    assert density(real, synthetic) == pytest.approx(expected["density"])
+
+
 @pytest.mark.parametrize("neighbours", [1, 3, 5])
 def test_coverage_against_prdc(neighbours):
-    prdc = pytest.importorskip("prdc")
     real, synthetic = draw_features(0, n=40), draw_features(1, n=25, shift=0.7)
     expected = prdc.compute_prdc(real, synthetic, nearest_k=neighbours)["coverage"]
     assert 0.1 < expected < 0.9

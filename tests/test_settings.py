@@ -25,7 +25,7 @@ def test_every_default_validates_and_is_described(stage, name):
 
 
 def test_every_stage_has_its_settings():
-    assert set(STAGES) == {"data", "fit", "synthesize", "compare", "report"}
+    assert set(STAGES) == {"data", "fit", "synthesize", "curation", "compare", "report"}
     assert load_recipe() == load_recipe({}) == load_recipe(Recipe()) == Recipe()
 
 

@@ -1,50 +1,87 @@
-"""manifest.csv of a synthetic folder: one row an image. It is written last; its presence means that the folder is whole."""
+"""manifest.csv of a synthetic folder: one row for each image and each candidate that was rejected. It gets its name last: its
+presence means that the folder is whole.
+"""
 
-from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass, fields
+import csv
+import io
+import os
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 
 from ..errors import GanaugError
-from ..runs import written_whole
+from .source import Source
 
-NAME = "manifest.csv"
+NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image of the folder. What a real image has no value for is None."""
+    """One image. What a real image, or one without tests, has no value for is None."""
 
-    file: str  # path inside the folder, with forward slashes
+    file: str  # path inside the folder, with forward slashes; empty for what was not written
     class_name: str  # the column is called `class`
     source: str  # "synthetic" or "real"
+    kept: bool = True
+    reasons: str | None = (
+        None  # against it, separated by spaces: names of filters, or "surplus" for more than was asked for
+    )
     seed: int | None = None  # of this image's noise
     checkpoint: str | None = None  # first 16 hex digits of the SHA-256 of the generator's file
     truncation: float | None = None
     realism: float | None = None  # sum of the discriminator's two logits: a real image, a real image of this class
-    class_probability: float | None = None  # of its class, by the classifier that taught the generator
+    class_probability: float | None = None  # of its class, the least of all referees
+    nearest_real: str | None = None  # file of the nearest training image in the data
+    distance: float | None = None  # to it, 0 to 2
+    relative_distance: float | None = None  # the same over the mean of those to the next ones: near 0 for a copy
+    strangeness: float | None = None  # distance in features to the nearest training image; 1 is usual for a real image
     original: str | None = None  # of a real image: its file in the data
 
 
-def write_manifest(folder: Path, rows: Sequence[Row]) -> None:
-    table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(Row)])
-    table["seed"] = pd.array([row.seed for row in rows], dtype="Int64")  # beside a None, floats would round them
-    with written_whole(folder / NAME) as temporary:
-        table.rename(columns={"class_name": "class"}).to_csv(temporary, index=False)
+COLUMNS = tuple("class" if field.name == "class_name" else field.name for field in fields(Row))
+TEXT = ("file", "class", "source", "reasons", "checkpoint", "nearest_real", "original")
 
 
-def read_manifest(folder: Path) -> pd.DataFrame:
-    """The rows of a whole synthetic folder, class names as text. Raises `GanaugError` if it has no readable manifest."""
+@contextmanager
+def manifest_writer(folder: Path) -> Iterator[Callable[[Row], None]]:
+    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded."""
+    temporary = folder / f".{NAME}.tmp"
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+
+        def write(row: Row) -> None:
+            writer.writerow(["" if value is None else value for value in (getattr(row, f.name) for f in fields(Row))])
+
+        yield write
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / NAME)
+
+
+def read_manifest(folder: Path, rejected: bool = False) -> pd.DataFrame:
+    """The images of a whole synthetic folder, a row each, class names as text; with `rejected` also the candidates that were not
+    kept. Raises `GanaugError` if it has no readable manifest."""
     path = folder / NAME
     if not path.is_file():
         raise GanaugError(
             f"{folder} has no {NAME}: it is no complete synthetic folder. Make one: ganaug synthesize RUN --out {folder}"
         )
-    text: dict[Hashable, str] = dict.fromkeys(("file", "class", "source", "checkpoint", "original"), "str")
-    empty = {key: [""] for key in ("seed", "truncation", "realism", "class_probability")}
+    table = read_rows(path)
+    return table if rejected or "kept" not in table else table[table["kept"].astype(bool)].reset_index(drop=True)
+
+
+def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.DataFrame:
+    """All rows of a manifest, a path or an open file, which an error calls `name`. Raises `GanaugError` unless it is one."""
+    path = file if name is None else name
+    text: dict[Hashable, str] = dict.fromkeys(TEXT, "str")
+    empty = {column: [""] for column in COLUMNS if column not in TEXT}
     try:
-        table = pd.read_csv(path, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values=empty)
+        table = pd.read_csv(file, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values=empty)
     except (OSError, ValueError) as error:
         raise GanaugError(f"{path} cannot be read: {error}") from None
     missing = {"file", "class", "source"} - set(table.columns)
@@ -53,3 +90,24 @@ def read_manifest(folder: Path) -> pd.DataFrame:
             f"{path} lacks the columns {', '.join(sorted(missing))}; it was not written by ganaug synthesize."
         )
     return table
+
+
+def real_files(source: Source) -> set[str]:
+    """The files of a synthetic folder or zip that are copies of real images; none where it has no manifest of ganaug's."""
+    if NAME not in source.ignored:
+        return set()
+    try:
+        table = read_rows(io.BytesIO(source.read(NAME)), NAME)
+    except GanaugError:  # another tool's
+        return set()
+    return set(table.loc[table["source"] == "real", "file"])
+
+
+def write_parquet(folder: Path) -> None:
+    """The manifest once more, as Parquet. Raises `GanaugError` where pandas lacks an engine for it."""
+    try:
+        read_manifest(folder, rejected=True).to_parquet(folder / PARQUET_NAME, index=False)
+    except ImportError:
+        raise GanaugError(
+            "Parquet needs pyarrow. Install it (pip install 'ganaug[parquet]'), or leave --parquet out."
+        ) from None

@@ -1,6 +1,7 @@
 """Finding the images: a folder or a zip of class folders, with or without train/, valid/ and test/ above them."""
 
 import hashlib
+import json
 import os
 import re
 import stat
@@ -28,6 +29,7 @@ SPLITS: Mapping[str, Split] = {
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what operating systems leave behind
 MAX_MEMBER_BYTES = 2**30  # no image is larger; a zip bomb is
 
+LABEL_FILE = "dataset.json"
 LAYOUT = "Expected <class>/<image>, or train/<class>/<image> and test/<class>/<image>."
 
 _Place = Path | zipfile.ZipInfo  # where the bytes of a file are
@@ -105,7 +107,7 @@ def open_source(path: str | Path) -> Source:
 
     A single wrapping folder is descended. Folders named train, valid (val, validation) and test, in any case, with
     class folders inside are the splits. Images deeper inside a class folder belong to the class. Hidden files are passed
-    over.
+    over. Where dataset.json, as the StyleGAN family writes it, labels the images, its labels are the classes.
 
     Raises `GanaugError` for a missing path, a damaged or password-protected zip, and data without class folders.
     """
@@ -119,20 +121,22 @@ def open_source(path: str | Path) -> Source:
         raise GanaugError(f"the data {path} does not exist. Give a folder of class folders, or a zip of one.")
     listing = _descend(listing)
     images = [name for name in listing.places if name.lower().endswith(SUFFIXES)]
-    files = _arrange(images, str(path))
+    labels = _read_labels(listing, archive)
+    files = _arrange_by_labels(images, labels) if labels else _arrange(images, str(path))
     used = {file.name for file in files}
     class_names = {file.class_name for file in files}
-    ignored = [name for name in listing.places if name not in used]
+    ignored = [name for name in listing.places if name not in used and (name != LABEL_FILE or not labels)]
+    empty = set() if labels else _find_empty_classes(listing, files)
     return Source(
         path=path,
         files=tuple(
             sorted(files, key=lambda file: (natural_key(file.class_name), file.split or "", natural_key(file.name)))
         ),
         class_names=tuple(sorted(class_names, key=natural_key)),
-        empty_classes=tuple(sorted(_find_empty_classes(listing, files), key=natural_key)),
+        empty_classes=tuple(sorted(empty, key=natural_key)),
         ignored=tuple(sorted((*ignored, *listing.unsafe), key=natural_key)),
-        identity=_identify(listing, used),
-        _places={name: listing.places[name] for name in used},
+        identity=_identify(listing, used | {LABEL_FILE} if labels else used),
+        _places=listing.places,
         _archive=archive,
     )
 
@@ -228,6 +232,31 @@ def _descend(listing: _Listing) -> _Listing:
             {name.removeprefix(top) for name in listing.folders if name.startswith(top)},
             listing.unsafe,
         )
+
+
+def _read_labels(listing: _Listing, archive: zipfile.ZipFile | None) -> dict[str, str]:
+    """Class names by file from a StyleGAN dataset.json, {"labels": [[file, number], ...]}: the numbers. Empty where there is none, or one
+    without labels, or one of ganaug's own, with "class_names": there the folders are the classes, also of images moved since."""
+    place = listing.places.get(LABEL_FILE)
+    if place is None:
+        return {}
+    try:
+        content = place.read_bytes() if isinstance(place, Path) else archive.read(place) if archive else b""
+        found = json.loads(content)
+        pairs = found.get("labels") or ()
+        return {} if "class_names" in found else {str(file): str(int(label)) for file, label in pairs}
+    except (OSError, ValueError, OverflowError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise GanaugError(
+            f'{LABEL_FILE} is not one of the StyleGAN family ({error}): expected {{"labels": [["a.png", 0], ...]}}. '
+            "Mend it, or remove it to take the folders for the classes."
+        ) from None
+
+
+def _arrange_by_labels(images: Iterable[str], labels: Mapping[str, str]) -> list[ImageFile]:
+    found = [name for name in images if name in labels]
+    if not found:
+        raise GanaugError(f"{LABEL_FILE} labels no image that is there. Remove it to take the folders for the classes.")
+    return [ImageFile(name, labels[name], SPLITS.get(name.split("/")[0].lower())) for name in found]
 
 
 def _arrange(images: Iterable[str], where: str) -> list[ImageFile]:

@@ -288,6 +288,7 @@ _EARLY_FILES = {"data", "images.npy", "index.csv", "set.json", "check.json", "re
 _FREE: Any = {
     "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval"},
     "synthesize": True,
+    "curation": True,
     "compare": True,
     "report": True,
 }

@@ -35,7 +35,8 @@ def make_sprites(images: Images, limit: int) -> list[Sprite | None]:
     limit = max(1, min(limit, MOST_IMAGES // len(images)))
     shown = images[:, :limit]
     lossless = 2 * shown.size <= LOSSLESS_BYTES
-    return [_make_sprite(_without_padding(tiles), lossless) for tiles in shown]
+    found = [_without_padding(tiles) for tiles in shown]
+    return [make_sprite(tiles, lossless) if len(tiles) else None for tiles in found]
 
 
 def _without_padding(tiles: Images) -> Images:
@@ -44,9 +45,8 @@ def _without_padding(tiles: Images) -> Images:
     return tiles[: int(np.flatnonzero(present)[-1]) + 1] if present.any() else tiles[:0]
 
 
-def _make_sprite(tiles: Images, lossless: bool) -> Sprite | None:
-    if not len(tiles):
-        return None
+def make_sprite(tiles: Images, lossless: bool) -> Sprite:
+    """One sprite of one or more images (n, S, S, C), in rows of COLUMNS."""
     pictures = [_reduce(Image.fromarray(np.broadcast_to(tile, (*tile.shape[:2], 3)).copy())) for tile in tiles]
     side = pictures[0].width
     columns = min(COLUMNS, len(pictures))

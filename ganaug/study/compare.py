@@ -20,6 +20,7 @@ from ..gan.strategies import STRATEGIES
 from ..progress import say, warn
 from ..runs import RunFolder, open_run, read_json, write_json, write_text
 from ..settings import CompareSettings, Recipe, RecipeLike, dump_recipe, keep_settled, load_recipe
+from ..synthesis.plan import COUNT_REQUESTS
 from ..synthesis.synthesize import settle_request, synthesize
 from .arms import ARMS
 from .convergence import Choice, affordable_updates, choose_updates, inner_folds
@@ -91,9 +92,15 @@ def settle_recipe(recipe: RecipeLike, of_run: Recipe, draws: bool) -> Recipe:
         warn("compare uses the run as it is: settings of data and fit that differ from the run's have no effect.")
     synthesis = of_run.synthesize
     if draws:
-        request = {"per_class": wanted.compare.pool_per_class, "target_per_class": None, "balance": None, "classes": ()}
+        request = {**dict.fromkeys(COUNT_REQUESTS), "per_class": wanted.compare.pool_per_class, "classes": ()}
         synthesis = settle_request(recipe, of_run).synthesize.model_copy(update=request)
-    return of_run.model_copy(update={"compare": wanted.compare, "synthesize": synthesis})
+    return of_run.model_copy(
+        update={
+            "compare": wanted.compare,
+            "synthesize": synthesis,
+            "curation": wanted.curation if draws else of_run.curation,
+        }
+    )
 
 
 def refuse_hopeless(images: ImageSet, origin: str | Path, settings: CompareSettings) -> None:
@@ -123,10 +130,7 @@ def load_synthetic(folder: Path, images: ImageSet, recipe: Recipe) -> Labeled:
         raise GanaugError(
             f"{folder} has classes that the run does not know: {', '.join(unknown)}. Remove or rename these folders."
         )
-    real: set[str] = set()
-    if (folder / manifest.NAME).is_file():
-        table = manifest.read_manifest(folder)
-        real = set(table.loc[table["source"] == "real", "file"])
+    real = manifest.real_files(source)
     pixels, labels = [], []
     for file in source.files:
         if file.name in real:
@@ -158,6 +162,7 @@ def claim_folder(folder: Path, run: RunFolder, info: dict[str, Any], recipe: Rec
     identity = {
         "compare": recipe.compare.model_dump(mode="json", exclude={"budget", "jobs", "device"}),
         "synthesize": recipe.synthesize.model_dump(mode="json") if pool is None else None,
+        "curation": recipe.curation.model_dump(mode="json") if pool is None else None,
         "mirror": recipe.data.mirror,
         "run": made_of.hexdigest(),
         "synthetic": given,

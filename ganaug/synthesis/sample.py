@@ -20,8 +20,7 @@ class Samples:
     """Images with the discriminator's opinion of each."""
 
     images: npt.NDArray[np.uint8]  # (N, C, H, W)
-    realism: npt.NDArray[np.float32]  # (N,) logits
-    class_probability: npt.NDArray[np.float32] | None  # (N,) in [0, 1]; None without a judge
+    realism: npt.NDArray[np.float64]  # (N,) logits
 
 
 def image_seed(seed: int, class_index: int, number: int) -> int:
@@ -39,15 +38,14 @@ def noise_of(seeds: Sequence[int], latent_size: int, truncation: float) -> Tenso
 def sample(
     generator: AnyGenerator,
     discriminator: Discriminator,
-    judge: Discriminator | None,
     seeds: Sequence[int],
     label: int,
     truncation: float,
     device: torch.device,
 ) -> Samples:
-    """Images of one class. The discriminator of their own GAN scores the realism, `judge` the class, whose label in both
-    is `label`. All networks are in evaluation mode, on `device`, and see CHUNK images at a time."""
-    images, realism, probability = [], [], []
+    """Images of the class that is `label` to both networks, with the discriminator's realism. The networks are in evaluation
+    mode, on `device`, and see CHUNK images at a time."""
+    images, realism = [], []
     for begin in range(0, len(seeds), CHUNK):
         chunk = list(seeds[begin : begin + CHUNK])
         noise = noise_of(chunk + chunk[-1:] * (CHUNK - len(chunk)), generator.latent_size, truncation)
@@ -55,11 +53,5 @@ def sample(
         made = to_uint8(generator(noise.to(device), labels))
         verdicts = discriminator(to_float(made), labels, grouped=False)
         images.append(made[: len(chunk)].cpu())
-        realism.append((verdicts.unconditional + verdicts.conditional)[: len(chunk)].float().cpu())
-        if judge is not None:
-            logits = (
-                verdicts.classes if judge is discriminator else judge(to_float(made), labels, grouped=False).classes
-            )
-            probability.append(logits.softmax(dim=1)[: len(chunk), label].float().cpu())
-    probabilities = None if judge is None else torch.cat(probability).numpy()
-    return Samples(torch.cat(images).numpy(), torch.cat(realism).numpy(), probabilities)
+        realism.append((verdicts.unconditional + verdicts.conditional)[: len(chunk)].double().cpu())
+    return Samples(torch.cat(images).numpy(), torch.cat(realism).numpy())

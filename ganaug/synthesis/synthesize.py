@@ -1,25 +1,32 @@
-"""The stage `synthesize`: from a run to a folder of new images, one class folder each, with a manifest."""
+"""The stage `synthesize`: from a run to a folder of new images that have passed the tests, with a manifest."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from ..data.cache import load
 from ..data.images import encode_png
-from ..data.manifest import Row, write_manifest
+from ..data.interop import write_dataset_json, write_metadata
+from ..data.manifest import Row, manifest_writer, read_manifest, write_parquet
 from ..data.source import open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..gan.member import load_member
+from ..gan.mixing import AnyGenerator
 from ..gan.networks import Discriminator
-from ..gan.strategies import STRATEGIES, Member, generating_member
-from ..progress import say, track
-from ..runs import RunFolder, checkpoint_of, filled_whole, open_run, write_text
-from ..settings import Recipe, RecipeLike, SynthesizeSettings, dump_recipe, load_recipe
-from .plan import COUNT_REQUESTS, plan_counts
-from .sample import CHUNK, image_seed, sample
+from ..gan.strategies import STRATEGIES, generating_member
+from ..progress import say, track, warn
+from ..reporting.pairs import write_pairs_page
+from ..runs import RunFolder, checkpoint_of, filled_whole, open_run, write_json, write_text
+from ..settings import Recipe, RecipeLike, SamplingWord, dump_recipe, load_recipe
+from .curation import Curator, build_curator, real_images
+from .harvest import harvest
+from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
+from .tally import Tally, closest_pairs, summarize
 
 
 def synthesize(
@@ -27,57 +34,73 @@ def synthesize(
     out: str | Path,
     *,
     recipe: RecipeLike = None,
+    sampling_strategy: SamplingWord | dict[str, int] | SamplingFunction | None = None,
     with_real: str | Path | None = None,
+    parquet: bool = False,
     device: str = "auto",
 ) -> dict[str, int]:
-    """Writes synthetic images as `out/<class>/<id>.png` and `out/manifest.csv`; returns the number of them for each class.
+    """Writes synthetic images that passed the tests as `out/<class>/<id>.png` and `out/manifest.csv`; returns their numbers.
 
-    run: a complete run; the data it was trained on are not needed.
-    out: a folder that is new or empty. It appears only when everything in it is complete.
-    recipe: settings that differ from the run's own, e.g. {"synthesize": {"per_class": 100}}; see `SynthesizeSettings`.
+    run: a complete run; the data it was trained on are not needed. Classifiers of its training images, which judge the
+        synthetic ones, are trained when first needed and kept in it.
+    out: a folder that is new or empty. It appears only when everything in it is complete: the images, the manifest, what
+        became of the candidates (curation.json), metadata.csv for Hugging Face and dataset.json for the StyleGAN family.
+    recipe: settings that differ from the run's own, e.g. {"synthesize": {"per_class": 100}, "curation": {"keep": 0.5}}; see
+        `SynthesizeSettings`, `CurationSettings` and, of `FitSettings`, threads.
+    sampling_strategy: as imbalanced-learn's, in place of the recipe's: a word, {class: images in all}, or a function from
+        the list of the training images' classes to such a mapping.
     with_real: the data of the run, to copy its training images beside the synthetic ones.
+    parquet: also writes manifest.parquet, which needs pyarrow.
 
-    Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts.
+    Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts. A class
+    that cannot be filled is warned of and stays smaller.
     """
     folder, info = open_run(run)
-    resolved = settle_request(recipe, load_recipe(folder.recipe))
-    settings = resolved.synthesize
+    real_counts: dict[str, int] = info["counts"]["train"]
+    if callable(sampling_strategy):
+        sampling_strategy = call_strategy(sampling_strategy, real_counts)
+    resolved = settle_request(recipe, load_recipe(folder.recipe), sampling_strategy)
     target = Path(out).resolve()
     refuse_filled(target)
-    counts = plan_counts(settings, info["counts"]["train"])
-    say("synthesize: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    class_names = tuple(info["class_names"])
-    members = STRATEGIES[info["strategy"]](len(class_names))
+    counts = plan_counts(resolved.synthesize, real_counts)
+    say(describe_plan(counts, real_counts))
+    place = resolve_device(device)
     torch.set_num_threads(resolved.fit.threads or num_cores())
-    judge = load_judge(folder, members, resolve_device(device))
-    rows: list[Row] = []
-    with filled_whole(target) as partial, track("synthesize", sum(counts.values())) as advance:
+    class_names = tuple(info["class_names"])
+    with filled_whole(target) as partial:
         real = [] if with_real is None else copy_real(folder, with_real, partial)
-        for member in members:
-            made = {
-                k: counts[name]
-                for k, name in enumerate(class_names)
-                if generating_member(members, k) == member and counts.get(name)
-            }
-            if made:
-                for row in write_images(
-                    folder, member, judge, class_names, made, partial, settings, resolve_device(device)
-                ):
-                    rows.append(row)
-                    advance(len(rows))
+        with manifest_writer(partial) as write:
+            tallies = []
+            if any(counts.values()):
+                curator = open_curator(folder, resolved, place)
+                tallies = write_images(folder, info["strategy"], curator, counts, partial, resolved, place, write)
+                found = summarize(tallies, curator)
+                write_json(partial / "curation.json", found)
+                title = f"Synthetic images of {Path(info['source']).name}"
+                write_pairs_page(partial / "curation.html", title, found, closest_pairs(tallies, curator))
+            for row in real:
+                write(row)
         write_text(partial / "recipe.yaml", dump_recipe(resolved))
-        write_manifest(partial, rows + real)
-    return counts
+        finish_folder(partial, class_names, parquet)
+    made = {tally.class_name: tally.kept for tally in tallies}
+    for complaint in filter(None, (tally.complain() for tally in tallies)):
+        warn(complaint)
+    return {name: made.get(name, 0) for name in counts}
 
 
-def settle_request(recipe: RecipeLike, of_run: Recipe) -> Recipe:
+def settle_request(
+    recipe: RecipeLike, of_run: Recipe, sampling_strategy: SamplingWord | dict[str, int] | None = None
+) -> Recipe:
     """The run's recipe with what `recipe` says of this stage. A request for counts replaces another one of the run's."""
     asked = load_recipe(recipe).synthesize
     base = of_run.synthesize
-    if any(getattr(asked, name) is not None for name in COUNT_REQUESTS):
+    if sampling_strategy is not None or any(getattr(asked, name) is not None for name in COUNT_REQUESTS):
         base = base.model_copy(update=dict.fromkeys(COUNT_REQUESTS))
     merged = load_recipe(recipe, base=of_run.model_copy(update={"synthesize": base}))
-    return of_run.model_copy(update={"synthesize": merged.synthesize})
+    if sampling_strategy is not None:
+        merged = load_recipe({"synthesize": {"sampling_strategy": sampling_strategy}}, base=merged)
+    fit = of_run.fit.model_copy(update={"threads": merged.fit.threads})
+    return of_run.model_copy(update={"fit": fit, "synthesize": merged.synthesize, "curation": merged.curation})
 
 
 def refuse_filled(target: Path) -> None:
@@ -86,40 +109,70 @@ def refuse_filled(target: Path) -> None:
         raise GanaugError(f"{target} is not an empty folder, and nothing in it is overwritten. Give a new --out.")
 
 
-def load_judge(folder: RunFolder, members: tuple[Member, ...], device: torch.device) -> Discriminator | None:
-    """The discriminator whose classifier has learned all classes; None for a GAN of each class, which cannot tell any."""
-    widest = max(members, key=lambda member: len(member.classes))
-    return load_member(folder, widest.name)[1].to(device) if len(widest.classes) > 1 else None
+def describe_plan(counts: Mapping[str, int], real_counts: Mapping[str, int]) -> str:
+    """The plan as a table, for people."""
+    width = max(map(len, ("class", *counts)))
+    rows = [f"{name:{width}}  {real_counts[name]:>9,}  {count:>9,}" for name, count in counts.items()]
+    return "\n".join([f"{'class':{width}}  {'real':>9}  {'synthetic':>9}", *rows])
+
+
+def open_curator(folder: RunFolder, recipe: Recipe, device: torch.device) -> Curator:
+    """What the run's images are tested with."""
+    real = real_images(load(folder.data), recipe)
+    return build_curator(real, recipe.curation, recipe.fit.seed, device, folder.curation)
 
 
 def write_images(
     folder: RunFolder,
-    member: Member,
-    judge: Discriminator | None,
-    class_names: tuple[str, ...],
-    counts: dict[int, int],
+    strategy: str,
+    curator: Curator,
+    counts: Mapping[str, int],
     target: Path,
-    settings: SynthesizeSettings,
+    recipe: Recipe,
     device: torch.device,
-) -> Iterator[Row]:
-    """Writes a member's images, `counts` of each class (by its index), and yields their rows."""
-    generator, discriminator = load_member(folder, member.name)
-    generator.to(device)
-    discriminator.to(device)
-    checkpoint = checkpoint_of(folder.member(member.name) / "generator.safetensors")
-    for index, count in counts.items():
-        name, label = class_names[index], member.labels[member.classes.index(index)]
-        (target / name).mkdir(parents=True, exist_ok=True)
-        for begin in range(0, count, CHUNK):
-            seeds = [image_seed(settings.seed, index, number) for number in range(begin, min(count, begin + CHUNK))]
-            samples = sample(generator, discriminator, judge, seeds, label, settings.truncation, device)
-            for i, seed in enumerate(seeds):
-                file = f"{name}/synthetic-{begin + i:06d}.png"
-                (target / file).write_bytes(encode_png(samples.images[i].transpose(1, 2, 0)))
-                realism = round(float(samples.realism[i]), 4)
-                of_class = samples.class_probability
-                probability = None if of_class is None else round(float(of_class[i]), 4)
-                yield Row(file, name, "synthetic", seed, checkpoint, settings.truncation, realism, probability)
+    write: Callable[[Row], None],
+) -> list[Tally]:
+    """Writes the images of every class, and a row for each candidate; returns what became of them, class by class."""
+    members = STRATEGIES[strategy](len(curator.real.class_names))
+    tallies = [Tally(name, asked) for name, asked in counts.items()]
+    networks: dict[str, tuple[AnyGenerator, Discriminator, str]] = {}
+    with track("synthesize", sum(counts.values())) as advance:
+        done = 0
+        for tally in tallies:
+            index = curator.real.class_names.index(tally.class_name)
+            member = generating_member(members, index)
+            if tally.asked and member.name not in networks:
+                networks = {member.name: open_member(folder, member.name, device)}
+            if not tally.asked:
+                continue
+            generator, discriminator, checkpoint = networks[member.name]
+            label = member.labels[member.classes.index(index)]
+            for row, image in harvest(
+                curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
+            ):
+                write(replace(row, checkpoint=checkpoint, truncation=recipe.synthesize.truncation))
+                if image is not None:
+                    (target / tally.class_name).mkdir(parents=True, exist_ok=True)
+                    (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
+                    done += 1
+                    advance(done)
+    return tallies
+
+
+def open_member(folder: RunFolder, name: str, device: torch.device) -> tuple[AnyGenerator, Discriminator, str]:
+    """The networks of a member on the device, and what names its generator in a manifest."""
+    generator, discriminator = load_member(folder, name)
+    checkpoint = checkpoint_of(folder.member(name) / "generator.safetensors")
+    return generator.to(device), discriminator.to(device), checkpoint
+
+
+def finish_folder(folder: Path, class_names: tuple[str, ...], parquet: bool) -> None:
+    """The files for other tools, once the manifest is there."""
+    table = read_manifest(folder)
+    write_metadata(folder, table)
+    write_dataset_json(folder, table, class_names)
+    if parquet:
+        write_parquet(folder)
 
 
 def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
@@ -143,5 +196,5 @@ def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
         copy = f"{name}/real-{number:06d}{Path(file).suffix.lower()}"
         (target / name).mkdir(parents=True, exist_ok=True)
         (target / copy).write_bytes(content)
-        rows.append(Row(copy, name, "real", original=file))
+        rows.append(Row(file=copy, class_name=name, source="real", original=file))
     return rows

@@ -41,6 +41,7 @@ from ganaug.devices import resolve_precision
 from ganaug.measures import Features, coverage, diversity, high_frequency_power, kid, nearest_distances
 from ganaug.runs import RunFolder, describe_commit, filled_whole, read_json, write_json
 from ganaug.settings import load_recipe
+from ganaug.synthesis.filters import FILTERS
 
 SEEDS = (0, 1, 2)
 SHORT_SECONDS = 300  # for every contender but the default
@@ -75,6 +76,7 @@ CASES = {
 }
 IMBALANCED = "cifar10-5-and-500"
 CASES[IMBALANCED] = Case("cifar10", 500, 32, SHORT_SECONDS, 0.0, 0.0, {}, few=5)
+UNFILTERED = {"keep": 1.0, "without": list(FILTERS)}  # what the generator makes, as it comes
 CONTENDERS: dict[str, dict[str, Any]] = {
     "default": {},
     "joint": {"strategy": "joint"},  # the default in the time of the other contenders
@@ -156,7 +158,7 @@ def make_ours(
     run = ganaug.fit(data, out, recipe=settings, resume=(out / "run.json").is_file())
     synthetic = out.with_name(f"{out.name}-images")
     if not synthetic.exists():
-        ganaug.synthesize(run, synthetic, recipe={"synthesize": {"per_class": per_class}})
+        ganaug.synthesize(run, synthetic, recipe={"synthesize": {"per_class": per_class}, "curation": UNFILTERED})
     seen = load(RunFolder(run).data)
     table = read_manifest(synthetic)
     files = {name: table.loc[table["class"] == name, "file"] for name in seen.class_names}

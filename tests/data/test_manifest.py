@@ -3,15 +3,20 @@
 import pytest
 
 from ganaug import GanaugError
-from ganaug.data.manifest import NAME, Row, read_manifest, write_manifest
+from ganaug.data.manifest import NAME, Row, manifest_writer, read_manifest, write_parquet
 
 SEEDS = [2**62 + 1234567891, 2**63 - 1, 3]  # not to be found among the floats
 
 
+def write_manifest(folder, rows):
+    with manifest_writer(folder) as write:
+        for row in rows:
+            write(row)
+
+
 def rows(real=False):
-    made = [
-        Row(f"007/{i}.png", "007", "synthetic", seed, "00123456789", 0.7, -1.25, 0.5) for i, seed in enumerate(SEEDS)
-    ]
+    given = {"checkpoint": "00123456789", "truncation": 0.7, "realism": -1.25, "class_probability": 0.5}
+    made = [Row(f"007/{i}.png", "007", "synthetic", seed=seed, **given) for i, seed in enumerate(SEEDS)]
     return made + ([Row("NA/real.png", "NA", "real", original="train/NA/ü, 1.png")] if real else [])
 
 
@@ -32,8 +37,32 @@ def test_round_trip(tmp_path, real):
 def test_columns(tmp_path):
     write_manifest(tmp_path, rows())
     assert (tmp_path / NAME).read_text().splitlines()[0] == (
-        "file,class,source,seed,checkpoint,truncation,realism,class_probability,original"
+        "file,class,source,kept,reasons,seed,checkpoint,truncation,realism,class_probability,"
+        "nearest_real,distance,relative_distance,strangeness,original"
     )
+
+
+def test_rejected_candidates_are_read_only_when_asked_for(tmp_path):
+    write_manifest(tmp_path, [*rows(), Row("", "007", "synthetic", kept=False, reasons="copy duplicate", seed=5)])
+    assert len(read_manifest(tmp_path)) == 3
+    last = read_manifest(tmp_path, rejected=True).iloc[-1]
+    assert (last["file"], last["reasons"], bool(last["kept"])) == ("", "copy duplicate", False)
+
+
+def test_an_interrupted_manifest_is_none(tmp_path):
+    with pytest.raises(KeyboardInterrupt), manifest_writer(tmp_path) as write:
+        write(rows()[0])
+        raise KeyboardInterrupt
+    assert not (tmp_path / NAME).exists()
+
+
+def test_parquet_holds_the_same(tmp_path):
+    pytest.importorskip("pyarrow")
+    write_manifest(tmp_path, rows())
+    write_parquet(tmp_path)
+    import pandas as pd
+
+    assert pd.read_parquet(tmp_path / "manifest.parquet")["seed"].tolist() == SEEDS
 
 
 def test_an_empty_manifest_is_a_whole_one(tmp_path):

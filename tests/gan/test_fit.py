@@ -22,6 +22,8 @@ from ganaug.runs import open_run
 from ganaug.settings import FitSettings
 from ganaug.synthesis.synthesize import synthesize
 
+TOOLS_FILES = ("curation.html", "curation.json", "dataset.json", "metadata.csv")
+
 
 def test_exact_files(tiny_run):
     assert sorted(files_of(tiny_run)) == [
@@ -163,7 +165,12 @@ def test_other_strategies_train_resume_and_synthesize(digits, tmp_path, monkeypa
 
     target = tmp_path / "synthetic"
     assert synthesize(whole, target, recipe={"synthesize": {"per_class": 2}}) == dict.fromkeys(CLASS_NAMES, 2)
-    assert {path.split("/")[0] for path in files_of(target)} == {*CLASS_NAMES, "manifest.csv", "recipe.yaml"}
+    assert {path.split("/")[0] for path in files_of(target)} == {
+        *CLASS_NAMES,
+        "manifest.csv",
+        "recipe.yaml",
+        *TOOLS_FILES,
+    }
     checkpoints = pd.read_csv(target / "manifest.csv", dtype=str).groupby("class")["checkpoint"].unique()
     assert len({str(hashes) for hashes in checkpoints}) == 3  # each class has a generator of its own
 

@@ -13,6 +13,7 @@ from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS, files_of, wit
 from ganaug import GanaugError, load_recipe
 from ganaug.data.cache import load
 from ganaug.data.images import encode_png
+from ganaug.data.manifest import read_manifest
 from ganaug.gan.training import fit
 from ganaug.runs import read_json
 from ganaug.study import compare as stage
@@ -343,7 +344,7 @@ def test_the_images_it_draws_are_those_of_the_run(tiny_study, tiny_synthetic):
 def test_its_own_settings_of_the_images_count(tiny_run, tmp_path):
     recipe = SET_BY_HAND | {"synthesize": {"truncation": 0.5, "seed": 3}}
     compare(tiny_run, tmp_path / "study", recipe=recipe)
-    table = pd.read_csv(tmp_path / "study/synthetic/manifest.csv")
+    table = read_manifest(tmp_path / "study/synthetic")
     assert set(table["truncation"]) == {0.5} and table["class"].value_counts().eq(4).all()
 
 

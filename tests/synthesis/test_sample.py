@@ -34,19 +34,18 @@ def test_noise_is_standard_normal_of_the_seed_alone_and_scaled_by_truncation():
 
 def test_an_image_does_not_depend_on_how_many_are_asked_for(networks):
     seeds = [image_seed(0, 1, number) for number in range(CHUNK + 6)]
-    many = sample(*networks, networks[1], seeds, 1, 1.0, CPU)
+    many = sample(*networks, seeds, 1, 1.0, CPU)
     assert many.images.shape == (CHUNK + 6, 1, 16, 16) and many.images.dtype == np.uint8
     for count in (1, 5, CHUNK, CHUNK + 1):
-        few = sample(*networks, networks[1], seeds[:count], 1, 1.0, CPU)
+        few = sample(*networks, seeds[:count], 1, 1.0, CPU)
         np.testing.assert_array_equal(few.images, many.images[:count])
         np.testing.assert_array_equal(few.realism, many.realism[:count])
-        np.testing.assert_array_equal(few.class_probability, many.class_probability[:count])
 
 
 def test_samples_against_the_networks(networks):
     generator, discriminator = networks
     seeds = [image_seed(0, 2, number) for number in range(5)]
-    samples = sample(generator, discriminator, discriminator, seeds, 2, 0.7, CPU)
+    samples = sample(generator, discriminator, seeds, 2, 0.7, CPU)
     labels = torch.full((5,), 2)
     with torch.no_grad():
         images = generator(noise_of(seeds, 4, 0.7), labels)
@@ -54,21 +53,11 @@ def test_samples_against_the_networks(networks):
         verdicts = discriminator(torch.from_numpy(samples.images) / 127.5 - 1, labels, grouped=False)
     realism = (verdicts.unconditional + verdicts.conditional).numpy()
     np.testing.assert_allclose(samples.realism, realism, rtol=1e-3, atol=1e-4)
-    exponentials = np.exp(verdicts.classes.numpy())
-    np.testing.assert_allclose(
-        samples.class_probability, exponentials[:, 2] / exponentials.sum(axis=1), rtol=1e-3, atol=1e-5
-    )
 
 
-def test_the_judge_scores_the_class_and_the_own_discriminator_the_realism(networks):
-    generator, discriminator = networks
-    torch.manual_seed(1)
-    judge = Discriminator(3, 16, 1, 4).eval()
-    torch.nn.init.normal_(judge.classifier.weight)
-    seeds = [image_seed(0, 0, number) for number in range(4)]
-    own = sample(generator, discriminator, discriminator, seeds, 0, 1.0, CPU)
-    judged = sample(generator, discriminator, judge, seeds, 0, 1.0, CPU)
-    np.testing.assert_array_equal(judged.images, own.images)
-    np.testing.assert_array_equal(judged.realism, own.realism)
-    assert not np.allclose(judged.class_probability, own.class_probability)
-    assert sample(generator, discriminator, None, seeds, 0, 1.0, CPU).class_probability is None
+def test_an_image_does_not_depend_on_its_neighbours(networks):
+    seeds = [image_seed(0, 1, number) for number in range(CHUNK)]
+    order = np.random.default_rng(0).permutation(CHUNK)
+    whole = sample(*networks, seeds, 1, 1.0, CPU)
+    mixed = sample(*networks, [seeds[i] for i in order], 1, 1.0, CPU)
+    np.testing.assert_array_equal(mixed.images, whole.images[order])

@@ -1,0 +1,26 @@
+"""Synthetic folders for other tools: metadata.csv of Hugging Face's imagefolder, dataset.json of the StyleGAN family."""
+
+import csv
+import json
+from pathlib import Path
+
+import pandas as pd
+
+METADATA_NAME, DATASET_NAME = "metadata.csv", "dataset.json"
+
+
+def write_metadata(folder: Path, table: pd.DataFrame) -> None:
+    """`file_name` and `label` of each image: beside a metadata.csv Hugging Face's `imagefolder` ignores the folders' names.
+    https://huggingface.co/docs/datasets/image_dataset"""
+    with (folder / METADATA_NAME).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file_name", "label"))
+        writer.writerows(zip(table["file"], table["class"], strict=True))
+
+
+def write_dataset_json(folder: Path, table: pd.DataFrame, class_names: tuple[str, ...]) -> None:
+    """Each file with the number of its class; beside that, which StyleGAN passes over, the names of the classes."""
+    labels = [[file, class_names.index(name)] for file, name in zip(table["file"], table["class"], strict=True)]
+    (folder / DATASET_NAME).write_text(
+        json.dumps({"labels": labels, "class_names": list(class_names)}, ensure_ascii=False), encoding="utf-8"
+    )

@@ -1,0 +1,81 @@
+"""From a generator to the images of a class that may be kept: candidates in blocks, tested and chosen one block after the other."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..data.duplicates import SIDE
+from ..data.images import Pixels
+from ..data.manifest import Row
+from ..gan.mixing import AnyGenerator
+from ..gan.networks import Discriminator
+from ..settings import CurationSettings, SynthesizeSettings
+from .curation import Curator, choose_spread, examine_candidates
+from .filters import Evidence, apply_filters
+from .sample import CHUNK, image_seed, sample
+from .tally import Tally
+
+REMEMBERED = 2048  # kept images of a class that new ones are compared with: memory does not grow with their number
+SURPLUS = "surplus"  # what passed, but was not needed
+
+
+def harvest(
+    curator: Curator,
+    generator: AnyGenerator,
+    discriminator: Discriminator,
+    index: int,
+    label: int,
+    tally: Tally,
+    settings: SynthesizeSettings,
+    curation: CurationSettings,
+    device: torch.device,
+) -> Iterator[tuple[Row, Pixels | None]]:
+    """Yields a row for each candidate of a class, with the image (C, S, S) of those that are kept: `tally.asked` of them, or as
+    many as `curation.max_candidates` for each yield. Fewer asked for are the first of more. Counts in `tally`.
+
+    `index` is the class in the data, `label` in the networks.
+    """
+    asked = tally.asked or 0
+    most = max(2, -(-asked * curation.max_candidates // CHUNK)) * CHUNK
+    quota = max(1, int(curation.keep * CHUNK))
+    taken = np.zeros(len(curator.shares[index]), np.int64)
+    seen = np.empty((0, SIDE, SIDE), np.float32)
+    while tally.kept < asked and tally.candidates < most:
+        seeds = [image_seed(settings.seed, index, tally.candidates + i) for i in range(CHUNK)]
+        samples = sample(generator, discriminator, seeds, label, settings.truncation, device)
+        evidence = examine_candidates(curator, samples.images, np.full(CHUNK, index), samples.realism)
+        reasons = apply_filters(evidence, curator.limits, seen, curation.without)
+        needed = min(quota, asked - tally.kept)
+        if quota == CHUNK:  # no choice: all that pass, as they come
+            chosen = [i for i in range(CHUNK) if not reasons[i]][:needed]
+        else:
+            surest = np.argsort(-evidence.class_probability, kind="stable").tolist()
+            passed = [i for i in surest if not reasons[i]]
+            chosen = choose_spread(evidence.cells, passed, curator.shares[index], taken, needed)
+        seen = np.concatenate([seen, evidence.fingerprints[chosen]])[-REMEMBERED:]
+        files = [""] * CHUNK
+        for position, i in enumerate(chosen):
+            files[i] = f"{tally.class_name}/synthetic-{tally.kept + position:06d}.png"
+        tally.add(evidence, samples.images, files, reasons, len(chosen))
+        for i in [*chosen, *(i for i in range(CHUNK) if not files[i])]:
+            row = replace(judged_row(curator, evidence, i, files[i], reasons[i]), seed=seeds[i])
+            yield row, samples.images[i] if files[i] else None
+
+
+def judged_row(curator: Curator, evidence: Evidence, i: int, file: str, reasons: tuple[str, ...]) -> Row:
+    """The row of candidate `i`: kept if it has a file and nothing speaks against it."""
+    return Row(
+        file=file,
+        class_name=curator.real.class_names[evidence.labels[i]],
+        source="synthetic",
+        kept=bool(file) and not reasons,
+        reasons=" ".join(reasons) or (None if file else SURPLUS),
+        realism=None if evidence.realism is None else round(float(evidence.realism[i]), 4),
+        class_probability=round(float(evidence.class_probability[i]), 5),
+        nearest_real=curator.real.files[evidence.nearest[i]],
+        distance=round(float(evidence.distance[i]), 5),
+        relative_distance=round(float(evidence.relative[i]), 5),
+        strangeness=round(float(evidence.strangeness[i]), 4),
+    )

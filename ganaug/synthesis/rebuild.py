@@ -1,0 +1,77 @@
+"""The images of a manifest once more, from the run that made them."""
+
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+import torch
+
+from ..data.images import encode_png
+from ..data.manifest import NAME, read_rows
+from ..devices import num_cores, resolve_device
+from ..errors import GanaugError
+from ..gan.strategies import STRATEGIES, generating_member
+from ..progress import track
+from ..runs import filled_whole, open_run
+from ..settings import load_recipe
+from .plan import resolve_classes
+from .sample import CHUNK, sample
+from .synthesize import finish_folder, open_member, refuse_filled
+
+
+def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: str = "auto") -> dict[str, int]:
+    """Makes the synthetic images of a manifest again, into the new folder `out`; returns the number of each class.
+
+    `manifest` is the file, or the folder that holds it. On the same machine and with the same versions the images are the same
+    byte for byte. Real images that it lists are left out. Raises `GanaugError` where another run's generators wrote it.
+    """
+    folder, info = open_run(run)
+    path = Path(manifest) / NAME if Path(manifest).is_dir() else Path(manifest)
+    table = read_rows(path)
+    table = table[table["source"] == "synthetic"]
+    wanted = table[table["file"] != ""]
+    refuse_unknown(path, wanted)
+    target = Path(out).resolve()
+    refuse_filled(target)
+    class_names = tuple(info["class_names"])
+    resolve_classes(wanted["class"].unique(), class_names)
+    members = STRATEGIES[info["strategy"]](len(class_names))
+    place = resolve_device(device)
+    torch.set_num_threads(load_recipe(folder.recipe).fit.threads or num_cores())
+    with filled_whole(target) as partial, track("rebuild", len(wanted)) as advance:
+        done = 0
+        for _, rows in wanted.groupby(["class", "truncation"], sort=False):
+            name, truncation = str(rows["class"].iloc[0]), float(rows["truncation"].iloc[0])
+            index = class_names.index(name)
+            member = generating_member(members, index)
+            generator, discriminator, checkpoint = open_member(folder, member.name, place)
+            if set(rows["checkpoint"]) != {checkpoint}:
+                raise GanaugError(
+                    f"{path} was written by the generator {rows['checkpoint'].iloc[0]}, and that of {run} is {checkpoint}. "
+                    "Give the run that it was made with."
+                )
+            (partial / name).mkdir(exist_ok=True)
+            label = member.labels[member.classes.index(index)]
+            for begin in range(0, len(rows), CHUNK):
+                part = rows.iloc[begin : begin + CHUNK]
+                made = sample(generator, discriminator, part["seed"].tolist(), label, truncation, place)
+                for file, image in zip(part["file"], made.images, strict=True):
+                    (partial / file).write_bytes(encode_png(image.transpose(1, 2, 0)))
+                done += len(part)
+                advance(done)
+        table.to_csv(partial / NAME, index=False)
+        finish_folder(partial, class_names, parquet=False)
+    return {str(name): int(count) for name, count in wanted["class"].value_counts(sort=False).items()}
+
+
+def refuse_unknown(path: Path, table: pd.DataFrame) -> None:
+    """Raises `GanaugError` unless every row says how its image was made, and where in the folder it belongs."""
+    lacking = {"seed", "checkpoint", "truncation"} - set(table.columns)
+    if lacking or table[["seed", "truncation"]].isna().any(axis=None):
+        raise GanaugError(
+            f"{path} does not say how its images were made: it lacks {', '.join(sorted(lacking)) or 'seeds'}."
+        )
+    for file, name in zip(table["file"], table["class"], strict=True):
+        if PurePosixPath(file).parts != (name, PurePosixPath(file).name) or name in ("", ".", "..") or "\\" in file:
+            raise GanaugError(
+                f"{path} names the file {file!r}; expected {name}/<file>. Rebuild from an unchanged manifest."
+            )
