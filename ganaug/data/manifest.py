@@ -3,6 +3,7 @@ presence means that the folder is whole.
 """
 
 import csv
+import importlib.util
 import io
 import os
 from collections.abc import Callable, Hashable, Iterator
@@ -103,11 +104,12 @@ def real_files(source: Source) -> set[str]:
     return set(table.loc[table["source"] == "real", "file"])
 
 
+def require_parquet() -> None:
+    """Raises `GanaugError` where pyarrow is missing, before any work is done that would be lost."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise GanaugError("Parquet needs pyarrow. Install it (pip install 'ganaug[parquet]'), or leave --parquet out.")
+
+
 def write_parquet(folder: Path) -> None:
-    """The manifest once more, as Parquet. Raises `GanaugError` where pandas lacks an engine for it."""
-    try:
-        read_manifest(folder, rejected=True).to_parquet(folder / PARQUET_NAME, index=False)
-    except ImportError:
-        raise GanaugError(
-            "Parquet needs pyarrow. Install it (pip install 'ganaug[parquet]'), or leave --parquet out."
-        ) from None
+    """The manifest once more, as Parquet; see `require_parquet`."""
+    read_manifest(folder, rejected=True).to_parquet(folder / PARQUET_NAME, index=False)

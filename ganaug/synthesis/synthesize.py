@@ -11,7 +11,7 @@ import torch
 from ..data.cache import load
 from ..data.images import encode_png
 from ..data.interop import write_dataset_json, write_metadata
-from ..data.manifest import Row, manifest_writer, read_manifest, write_parquet
+from ..data.manifest import Row, manifest_writer, read_manifest, require_parquet, write_parquet
 from ..data.source import open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
@@ -62,6 +62,8 @@ def synthesize(
     resolved = settle_request(recipe, load_recipe(folder.recipe), sampling_strategy)
     target = Path(out).resolve()
     refuse_filled(target)
+    if parquet:
+        require_parquet()
     counts = plan_counts(resolved.synthesize, real_counts)
     say(describe_plan(counts, real_counts))
     place = resolve_device(device)

@@ -57,7 +57,6 @@ def test_an_interrupted_manifest_is_none(tmp_path):
 
 
 def test_parquet_holds_the_same(tmp_path):
-    pytest.importorskip("pyarrow")
     write_manifest(tmp_path, rows())
     write_parquet(tmp_path)
     import pandas as pd

@@ -100,6 +100,14 @@ def test_the_same_request_gives_the_same_bytes_and_another_seed_other_images(tin
     assert not set(other.values()) & set(images_of(tiny_synthetic).values())
 
 
+def test_parquet_that_cannot_be_written_is_said_before_any_work(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("ganaug.synthesis.synthesize.write_images", None)  # is not reached
+    with pytest.raises(GanaugError, match="needs pyarrow"):
+        synthesize(tiny_run, tmp_path / "out", parquet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_truncation_draws_images_together(tiny_run, tmp_path):
     def spread(folder):
         pixels = [decode(content).pixels for name, content in images_of(folder).items() if name.startswith("0/")]
