@@ -6,7 +6,9 @@ from math import sqrt
 import torch
 from scipy.stats import t
 
-from ..settings import Mirror
+from ..devices import resolve_precision
+from ..progress import say
+from ..settings import Mirror, Recipe
 from .judge import AUGMENT, examine, train_judge
 from .validation import LabeledTensors
 
@@ -14,6 +16,16 @@ NUM_FOLDS = 2
 MIN_IMAGES, MIN_OF_CLASS = 40, 8  # fewer cannot tell
 RETAINED = 0.8  # of what a classifier knows beyond chance, at least, must hold for mirrored images
 CONFIDENCE = 0.95
+
+
+def settle_mirror(recipe: Recipe, train: LabeledTensors, num_classes: int) -> Recipe:
+    """The recipe with the reflections that the training images are found to survive, where it names none."""
+    if recipe.data.mirror != "auto":
+        return recipe
+    dtype = resolve_precision(recipe.fit.precision, train.images.device)
+    mirror = safe_reflections(train, num_classes, recipe.fit.seed, dtype, recipe.fit.augment)
+    say(f"reflections that keep the class: {mirror} (set data.mirror to change it)")
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mirror": mirror})})
 
 
 def safe_reflections(

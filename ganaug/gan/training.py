@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..data.cache import ImageSet, load, prepare, verify_source
@@ -22,7 +23,7 @@ from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
 from .steps import TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
-from .symmetry import safe_reflections
+from .symmetry import settle_mirror
 from .validation import LabeledTensors, Reference, only
 
 NUM_TIMED_STEPS = 6  # after as many to warm up
@@ -69,7 +70,8 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
         images, report = prepare(data, resolved.data, folder.data, device.type)
         write_json(folder.check, report.to_json())
     begun = time.monotonic()
-    resolved = _settle_mirror(resolved, images, device)
+    torch.set_num_threads(resolved.fit.threads or 1)
+    resolved = settle_mirror(resolved, split_images(images, resolved, device)[0], len(images.class_names))
     resolved = _settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
@@ -136,13 +138,13 @@ def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tupl
             )
             held_out = train[spared][chosen]
             train = np.setdiff1d(train, held_out)
-    parts = [
-        LabeledTensors(
-            torch.from_numpy(np.asarray(images.images[rows])).to(device), torch.from_numpy(images.labels[rows])
-        )
-        for rows in (train, held_out)
-    ]
-    return parts[0], parts[1]
+    return to_tensors(images, train, device), to_tensors(images, held_out, device)
+
+
+def to_tensors(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> LabeledTensors:
+    """Those rows of the images, on the device."""
+    pixels = torch.from_numpy(np.asarray(images.images[rows])).to(device)
+    return LabeledTensors(pixels, torch.from_numpy(images.labels[rows]))
 
 
 def training_data(split: tuple[LabeledTensors, LabeledTensors], member: Member, mirror: str) -> TrainingData:
@@ -228,18 +230,6 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
     if folder.root.exists() and not (folder.root.is_dir() and found <= _EARLY_FILES):
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
     return load_recipe(recipe)
-
-
-def _settle_mirror(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
-    """The recipe with the reflections that the training images allow."""
-    if recipe.data.mirror != "auto":
-        return recipe
-    dtype = resolve_precision(recipe.fit.precision, device)
-    torch.set_num_threads(recipe.fit.threads or 1)
-    train = split_images(images, recipe, device)[0]
-    mirror = safe_reflections(train, len(images.class_names), recipe.fit.seed, dtype, recipe.fit.augment)
-    say(f"reflections that keep the class: {mirror} (set data.mirror to change it)")
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mirror": mirror})})
 
 
 def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:

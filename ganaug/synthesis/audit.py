@@ -14,17 +14,17 @@ from ..data.cache import ImageSet, prepare
 from ..data.duplicates import SIDE
 from ..data.images import Pixels, decode, match_channels, resize
 from ..data.source import ImageFile, Source, open_source
-from ..devices import num_cores, resolve_device, resolve_precision
+from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
-from ..gan.symmetry import safe_reflections
-from ..gan.validation import LabeledTensors
+from ..gan.symmetry import settle_mirror
+from ..gan.training import to_tensors
 from ..measures import Features, coverage, density, kid, precision
-from ..progress import say, track
+from ..progress import track
 from ..reporting.pairs import summary_sentence, write_pairs_page
 from ..runs import filled_whole, write_json
 from ..settings import Recipe, RecipeLike, load_recipe
 from .curation import Curator, build_curator, examine_candidates, real_images
-from .filters import Indices, apply_filters
+from .filters import apply_filters
 from .harvest import REMEMBERED, judged_row
 from .referees import ask
 from .synthesize import refuse_filled
@@ -80,7 +80,7 @@ def audit(
             )
         has_test = open_source(real).has_split("test")
         rows = images.indices("train") if has_test else np.arange(len(images.labels))
-        resolved = settle_mirror(images, rows, resolved, place)
+        resolved = settle_mirror(resolved, to_tensors(images, rows, place), len(images.class_names))
         curator = build_curator(real_images(images, resolved, rows), resolved.curation, resolved.fit.seed, place)
         findings = examine_source(source, curator, resolved)
         reference = reference_features(curator, images, has_test)
@@ -91,19 +91,6 @@ def audit(
             pictures = closest_pairs([each.tally for each in findings.values()], curator)
             write_pairs_page(partial / "audit.html", f"Audit of {source.path.name}", found, pictures)
     return found
-
-
-def settle_mirror(images: ImageSet, rows: Indices, recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with the reflections that the real images are found to survive, where it names none."""
-    if recipe.data.mirror != "auto":
-        return recipe
-    train = LabeledTensors(
-        torch.from_numpy(np.asarray(images.images[rows])).to(device), torch.from_numpy(images.labels[rows])
-    )
-    dtype = resolve_precision("auto", device)
-    mirror = safe_reflections(train, len(images.class_names), recipe.fit.seed, dtype, recipe.fit.augment)
-    say(f"reflections that keep the class: {mirror} (set data.mirror to change it)")
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mirror": mirror})})
 
 
 def examine_source(source: Source, curator: Curator, recipe: Recipe) -> dict[str, Findings]:

@@ -134,7 +134,7 @@ def test_fit_settles_the_reflections_and_keeps_them(folders, tmp_path, monkeypat
     assert yaml.safe_load((run / "recipe.yaml").read_text())["data"]["mirror"] == mirror
     assert member_of(run)["shape"]["mirror"] == mirror
     assert f"reflections that keep the class: {mirror}" in caplog.text
-    monkeypatch.setattr("ganaug.gan.training.safe_reflections", lambda *_: pytest.fail("looked for again"))
+    monkeypatch.setattr("ganaug.gan.symmetry.safe_reflections", lambda *_: pytest.fail("looked for again"))
     assert load_recipe(run / "recipe.yaml").data.mirror == mirror
     fit(folders[mirror], tmp_path / "again", recipe=run / "recipe.yaml")
     assert fit(folders[mirror], run, recipe=with_settings(fit=SHORT, data={"mirror": "auto"}), resume=True) == run
@@ -142,7 +142,7 @@ def test_fit_settles_the_reflections_and_keeps_them(folders, tmp_path, monkeypat
 
 @pytest.mark.parametrize("asked", ["none", "horizontal"])
 def test_what_is_asked_for_is_not_looked_for(folders, tmp_path, monkeypatch, asked):
-    monkeypatch.setattr("ganaug.gan.training.safe_reflections", lambda *_: pytest.fail("looked for"))
+    monkeypatch.setattr("ganaug.gan.symmetry.safe_reflections", lambda *_: pytest.fail("looked for"))
     run = fit(folders["both"], tmp_path / "run", recipe=with_settings(fit=SHORT, data={"mirror": asked}))
     assert yaml.safe_load((run / "recipe.yaml").read_text())["data"]["mirror"] == asked
     assert member_of(run)["shape"]["mirror"] == asked
