@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from generators import CASES, UNFILTERED, Case, open_pool, write_folder
+from generators import CASES, UNFILTERED, Case, add_data_options, open_pool, rounded, write_folder
 from oracle import Oracle, judge, train_oracle
 from PIL import Image
 from records import Bar, write_record
@@ -262,32 +262,22 @@ def set_bars(found: dict[str, Any]) -> list[Bar]:
     return bars
 
 
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded(each) for key, each in value.items()}
-    return round(value, 5) if isinstance(value, float) else value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, help="folder with mnist.zip, sign-digits.zip, pcb-defects.zip, cifar10.zip"
-    )
-    parser.add_argument("--work", type=Path, default=Path("runs/generators"))
-    parser.add_argument("--only", nargs="+", choices=tuple(SETS), default=tuple(SETS))
+    add_data_options(parser, tuple(SETS))
     parser.add_argument("--many", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.many:
         synthesize_many(Path(arguments.many[0]), Path(arguments.many[1]), int(arguments.many[2]))
         return
     work: Path = arguments.work
-    found: dict[str, Any] = {}
     for name in arguments.only:
         piece = work / f"curation-{name}.json"
         if not piece.is_file():
             fit_case(name, SETS[name], arguments.data, work)
             write_json(piece, rounded(measure(name, SETS[name], work)))
-        found[name] = read_json(piece)
+    pieces = {name: work / f"curation-{name}.json" for name in SETS}
+    found: dict[str, Any] = {name: read_json(piece) for name, piece in pieces.items() if piece.is_file()}
     run = work / f"cifar10-100-default-{SEED}"
     if run.is_dir():
         shutil.rmtree(run / "curation", ignore_errors=True)  # so that the first one trains the classifiers

@@ -320,13 +320,17 @@ def run_piece(piece: Piece, work: Path) -> None:
     subprocess.run(command, check=True, env=environment)
 
 
+def add_data_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
+    """Where the sets and the finished pieces are, and which cases to measure."""
+    zips = "folder with mnist.zip, sign-digits.zip, pcb-defects.zip, cifar10.zip"
+    parser.add_argument("--data", type=Path, help=zips)
+    parser.add_argument("--work", type=Path, default=Path("runs/generators"))
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, help="folder with mnist.zip, sign-digits.zip, pcb-defects.zip, cifar10.zip"
-    )
-    parser.add_argument("--work", type=Path, default=Path("runs/generators"))
-    parser.add_argument("--only", nargs="+", choices=tuple(CASES), default=tuple(CASES))
+    add_data_options(parser, tuple(CASES))
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--piece", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
