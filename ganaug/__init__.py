@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .pipeline import demo, run
     from .reporting.page import report
     from .settings import Recipe, load_recipe
-    from .study.compare import compare
+    from .study.compare import compare, estimate_compare
+    from .study.record import Comparison
     from .synthesis.audit import audit
     from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AugmentedDataset": "data.augmented",
     "CheckReport": "data.check",
+    "Comparison": "study.record",
     "Estimate": "gan.training",
     "GanaugError": "errors",
     "Recipe": "settings",
@@ -31,6 +33,7 @@ _HOMES = {
     "check": "data.check",
     "compare": "study.compare",
     "demo": "pipeline",
+    "estimate_compare": "study.compare",
     "estimate_fit": "gan.training",
     "fit": "gan.training",
     "load_recipe": "settings",
@@ -43,6 +46,7 @@ _HOMES = {
 __all__ = [
     "AugmentedDataset",
     "CheckReport",
+    "Comparison",
     "Estimate",
     "GanaugError",
     "Recipe",
@@ -50,6 +54,7 @@ __all__ = [
     "check",
     "compare",
     "demo",
+    "estimate_compare",
     "estimate_fit",
     "fit",
     "load_recipe",

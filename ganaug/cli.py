@@ -13,10 +13,9 @@ import click
 from . import __version__
 from .errors import GanaugError
 from .progress import LOGGER, format_duration
-from .runs import read_json
-from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, load_recipe_mapping, parse_duration
+from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS, Recipe, load_recipe_mapping, parse_duration
 
-BAD_INPUT = 2  # exit code, as of a wrong option
+FAILED, BAD_INPUT = 1, 2  # exit codes: of --fail-if, and as of a wrong option
 
 Command = Callable[..., Any]
 PATH = click.Path(path_type=Path)
@@ -49,6 +48,9 @@ def setting(key: str, *names: str) -> Callable[[Command], Command]:
     in_seconds = any(getattr(part, "func", None) is parse_duration for part in field.metadata)
     shown = format_duration(field.default) if in_seconds and field.default else field.default
     default = "" if field.default in (None, ()) else f"  [default: {shown}]"
+    if field.annotation is bool:
+        flag = names or (f"--{name.replace('_', '-')}",)
+        return click.option(*flag, f"{stage}__{name}", is_flag=True, default=None, help=field.description)
     return click.option(
         *(names or (f"--{name.replace('_', '-')}",)),
         f"{stage}__{name}",
@@ -267,17 +269,66 @@ def audit(
 @click.option(
     "--synthetic", type=PATH, metavar="FOLDER", help="Use these synthetic images instead of new ones from the run."
 )
-@settings("compare.seeds", "compare.updates", "compare.budget", "compare.jobs", "compare.device")
+@settings(
+    "compare.preset",
+    "compare.arms",
+    "compare.splits",
+    "compare.gans",
+    "compare.seeds",
+    "compare.classifier",
+    ("compare.classifier_weights", "--weights"),
+    "compare.updates",
+    "compare.budget",
+    "compare.equivalence",
+    "compare.drop_duplicates",
+    "compare.jobs",
+    "compare.cluster",
+    "compare.device",
+)
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Print what would be trained and how long it may take; train nothing."
+)
+@click.option(
+    "--fail-if",
+    "failures",
+    multiple=True,
+    type=click.Choice(VERDICTS),
+    help=f"Exit with code {FAILED} at this verdict, for automatic checks; may be repeated.",
+)
+@click.pass_context
 def compare(
-    run: Path, out: Path | None, synthetic: Path | None, recipe: Path | None, overrides: tuple[str, ...], **options: Any
+    ctx: click.Context,
+    /,
+    run: Path,
+    out: Path | None,
+    synthetic: Path | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    failures: tuple[str, ...],
+    **options: Any,
 ) -> None:
-    """Do the synthetic images of a RUN help a classifier? Four arms, paired seeds, real test images, a verdict."""
-    from .study.compare import compare as run_compare
+    """Do the synthetic images of a RUN help a classifier? Arms that differ in one thing each, paired repetitions with other
+    GANs, images and seeds, real test images, a verdict: helps, hurts, equivalent or inconclusive.
 
-    study = run_compare(run, out, synthetic=synthetic, recipe=gather(recipe, overrides, options))
-    found = read_json(study)
-    click.echo(f"verdict: {found['verdict']}. {found['sentence']}")
-    click.echo(f"study: {study}\nnext: ganaug report {study.parent}")
+    \b
+    Arms: scratch/real (the baseline), scratch/real+synthetic, discriminator/real, discriminator/real+synthetic,
+    scratch/duplicated, scratch/oversampled, scratch/smote, scratch/trivialaugment, scratch/synthetic,
+    scratch/longer (given the GAN's time), scratch/other-seeds (the baseline against itself).
+    """
+    from .study.compare import compare as run_compare
+    from .study.compare import estimate_compare
+
+    asked = gather(recipe, overrides, options)
+    if dry_run:
+        click.echo(estimate_compare(run, synthetic=synthetic, recipe=asked))
+        return
+    study = run_compare(run, out, synthetic=synthetic, recipe=asked)
+    click.echo(f"verdict: {study.verdict}. {study.sentence}")
+    click.echo(f"study: {study.folder / 'study.json'}\nnext: ganaug report {study.folder}")
+    if study.verdict in failures:
+        click.echo(f"failed: the verdict is {study.verdict}", err=True)
+        ctx.exit(FAILED)
 
 
 @main.command()
@@ -298,7 +349,7 @@ def report(study: Path, out: Path | None, recipe: Path | None, overrides: tuple[
 @click.argument("data", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The folder for everything.")
 @click.option("--budget", default=RUN_BUDGET, show_default=True, help="Wall-clock time for all stages together.")
-@settings(*FIT_SETTINGS, ("compare.seeds"), *DATA_SETTINGS)
+@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds", "compare.drop_duplicates", *DATA_SETTINGS)
 def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """All of it, in order: check, fit, synthesize, compare, report. Repeat the command to go on after an interruption."""
     from .pipeline import format_result
@@ -311,7 +362,7 @@ def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tupl
 @main.command()
 @click.option("--out", type=PATH, required=True, help="The folder for everything.")
 @click.option("--budget", default=DEMO_BUDGET, show_default=True, help="Wall-clock time for all stages together.")
-@settings(*FIT_SETTINGS, "compare.seeds")
+@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds")
 def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Run on scikit-learn's handwritten digits, 20 a class, which need no download."""
     from .pipeline import demo as run_demo

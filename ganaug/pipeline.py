@@ -15,7 +15,8 @@ from .gan.training import fit
 from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
 from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
-from .study.compare import compare, refuse_hopeless
+from .study.case import refuse_hopeless
+from .study.compare import compare
 from .synthesis.plan import COUNT_REQUESTS, plan_counts
 from .synthesis.synthesize import synthesize
 
@@ -39,7 +40,8 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
     """Check, fit, synthesize, compare and report, in `out`/run, /synthetic, /study and /report.html.
 
     budget: wall-clock time for all of it (seconds, or text such as "10m"), shared out between fit and compare; stages whose
-        own budget, steps or updates the recipe sets keep to those.
+        own budget, steps or updates the recipe sets keep to those, and a study of another preset than "demo", which is what
+        fits into minutes, takes its time.
     recipe: settings of the stages that differ from the defaults; see `ganaug.load_recipe`.
 
     Every stage that `out` holds complete is skipped, an interrupted one goes on. Raises `GanaugError` as the stages do, and
@@ -54,14 +56,15 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
     else:
         if not run_folder.info.is_file():
             refuse_vain(data, run_folder, resolved)
-        fit(data, run_folder.root, recipe=resolved, resume=run_folder.info.is_file())
+        asked = resolved.model_copy(update={"compare": load_recipe(recipe).compare})  # a later study has another budget
+        fit(data, run_folder.root, recipe=asked, resume=run_folder.info.is_file())
     synthetic, study = root / "synthetic", root / "study"
     if not (synthetic / manifest.NAME).is_file():
         synthesize(run_folder.root, synthetic, recipe=resolved, device=resolved.fit.device)
-    compare(run_folder.root, study, synthetic=synthetic, recipe={"compare": resolved.compare.model_dump()})
+    own = synthetic if resolved.compare.preset == "demo" else None  # else other GANs are trained and drawn from, too
+    found = compare(run_folder.root, study, synthetic=own, recipe={"compare": resolved.compare.model_dump()})
     page = report(study, root / "report.html", recipe=resolved)
-    found = read_json(study / "study.json")
-    return Result(run_folder.root, synthetic, study, page, found["verdict"], found["sentence"])
+    return Result(run_folder.root, synthetic, study, page, found.verdict, found.sentence)
 
 
 def refuse_vain(data: str | Path, folder: RunFolder, recipe: Recipe) -> None:
@@ -126,7 +129,9 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
     fit_settings, compare_settings, synthesize_settings = resolved.fit, resolved.compare, resolved.synthesize
     if fit_settings.steps is None and "budget" not in fit_settings.model_fields_set:
         fit_settings = fit_settings.model_copy(update={"budget": FIT_SHARE * seconds})
-    if compare_settings.updates is None and compare_settings.budget is None:
+    if "preset" not in compare_settings.model_fields_set:
+        compare_settings = compare_settings.model_copy(update={"preset": "demo"})
+    if compare_settings.preset == "demo" and compare_settings.updates is None and compare_settings.budget is None:
         compare_settings = compare_settings.model_copy(update={"budget": COMPARE_SHARE * seconds})
     if all(getattr(synthesize_settings, name) is None for name in COUNT_REQUESTS):
         synthesize_settings = synthesize_settings.model_copy(update={"per_class": compare_settings.pool_per_class})

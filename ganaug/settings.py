@@ -46,6 +46,15 @@ def parse_words(value: object) -> object:
     return value.replace(" ", "-") if isinstance(value, str) else value
 
 
+def parse_list(value: object) -> object:
+    """`'a,b' -> ('a', 'b')`; of several texts the parts of all."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+        return tuple(name.strip() for part in value for name in part.split(",") if name.strip())
+    return value
+
+
 def parse_budget(value: str | float) -> float:
     """Seconds of a duration. Raises `GanaugError` for anything but a positive one."""
     try:
@@ -64,6 +73,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 FilterName = Literal["copy", "wrong-class", "outlier", "unrealistic", "duplicate"]
 SamplingWord = Literal["auto", "all", "minority", "not-minority", "not-majority"]
 Counts = dict[str, Annotated[int, Field(ge=0)]]
+Preset = Literal["demo", "standard", "thorough"]
+Verdict = Literal["helps", "hurts", "equivalent", "inconclusive"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
 PRECISION = "bf16 autocast where the hardware has it, else fp32."
 
 
@@ -261,18 +273,58 @@ class CurationSettings(Settings):
 
 
 class CompareSettings(Settings):
-    """The study: four arms, paired over seeds, trained to convergence."""
+    """The study: arms that differ in one thing each, paired over repetitions, tuned alike, trained to convergence.
 
-    seeds: int = Field(6, ge=2, description="Paired repetitions of every arm.")
-    updates: int | None = Field(
-        None, ge=1, description="Updates of every arm; by default chosen on inner validation folds."
+    What is None is settled by the preset (see `study/design.py`).
+    """
+
+    preset: Preset = Field(
+        "standard",
+        description="demo: the run's GAN alone, nothing tuned, no evidence; standard: as many GANs as repetitions, tuned and mixed "
+        "on inner folds; thorough: all arms, more GANs and, where the data has no test split of its own, more splits.",
     )
-    max_updates: int = Field(2400, ge=1, description="Largest count of updates that the choice considers.")
+    arms: Annotated[tuple[str, ...], BeforeValidator(parse_list)] = Field(
+        (),
+        description="Arms to train, separated by commas; the preset's by default. `ganaug compare --help` names them.",
+    )
+    splits: int | None = Field(
+        None,
+        ge=1,
+        description="Splits into training and test images, each with GANs of its own; 1 where the data has a test split.",
+    )
+    gans: int | None = Field(None, ge=1, description="GANs of each split; the first split's first is the run's own.")
+    seeds: int | None = Field(None, ge=2, description="Paired repetitions of every arm in each split.")
+    tune: bool | None = Field(
+        None,
+        description="Choose training and mixing of every arm on inner folds, for each of which a GAN is trained that has not seen it.",
+    )
+    inner_folds: int = Field(3, ge=2, description="Folds of the training images on which the choices are made.")
+    updates: int | None = Field(
+        None, ge=1, description="Updates of every arm; by default doubled until no arm gains on the inner folds."
+    )
+    max_updates: int = Field(2400, ge=1, description="Largest number of updates that is tried.")
     budget: Duration | None = Field(
         None,
-        description="Wall-clock time for the study; may lower the updates that are tried, which the report then says.",
+        description="Wall-clock time for the classifiers; may lower the updates that are tried, which the report then says.",
     )
-    inner_folds: int = Field(3, ge=2, description="Folds of the training images on which the updates are chosen.")
+    equivalence: float = Field(
+        1.0, ge=0, description="Differences up to so many points make no difference in practice; 0: any counts."
+    )
+    drop_duplicates: bool = Field(
+        False, description="Leave out test images that copy a training image, where the data would be refused."
+    )
+    classifier: str = Field(
+        "discriminator",
+        description="The discriminator's architecture, or a classifier of torchvision's, e.g. resnet18.",
+    )
+    classifier_weights: Path | None = Field(
+        None, description="Weights of the torchvision classifier to start from: a local .pth or .safetensors file."
+    )
+    classifier_size: int | None = Field(
+        None,
+        ge=16,
+        description="Pixels to which a torchvision classifier's images are resized; by default theirs, at least 64.",
+    )
     batch_size: int = Field(32, ge=2, description="Real images in an update.")
     synthetic_ratio: float = Field(
         0.5, gt=0, description="Synthetic images in an update for each real one, in the arms that use them."
@@ -280,13 +332,17 @@ class CompareSettings(Settings):
     synthetic_weight: float = Field(0.5, gt=0, description="Weight of the loss on the synthetic images.")
     real_only_share: float = Field(0.25, ge=0, le=1, description="Last share of the updates, without synthetic images.")
     pool_per_class: int = Field(
-        200, ge=1, description="Synthetic images of each class drawn from the run when no folder is given."
+        200, ge=1, description="Synthetic images of each class in a draw of the pool, when no folder is given."
     )
     learning_rate: float = Field(2e-3, gt=0, description="Peak of AdamW's one-cycle schedule.")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
     jobs: int | None = Field(
         None, ge=1, description="Trainings at a time, one thread each; by default one for each core."
+    )
+    cluster: str | None = Field(
+        None,
+        description="Address of a Dask scheduler, e.g. tcp://host:8786, whose workers train; they need the study's folder.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Precision = Field("auto", description=PRECISION)

@@ -8,7 +8,7 @@ from hurry import hurry
 from hypothesis import settings
 from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS
 
-import ganaug.study.compare
+import ganaug.study.pieces
 from ganaug.gan import training
 from ganaug.gan.training import fit
 from ganaug.pipeline import write_digits
@@ -22,7 +22,7 @@ settings.load_profile("ganaug")
 def one_core():
     """The program sees a single core: nothing runs in parallel, and what a test patches is what runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (training, ganaug.study.compare):
+        for stage in (training, ganaug.study.pieces):
             patch.setattr(stage, "num_cores", lambda: 1)
         torch.set_num_threads(1)
         yield

@@ -14,6 +14,7 @@ from tiny import COMPARE, FIT, IS_ROOT, SHARED, ganaug, refused, stamps, write_f
 from ganaug.data.manifest import read_manifest
 from ganaug.data.source import open_source
 from ganaug.runs import read_json
+from ganaug.settings import VERDICTS
 
 
 @pytest.fixture(scope="session")
@@ -263,10 +264,42 @@ def test_more_jobs_than_trainings(shared_run, study, tmp_path):
     options = ("--set", "compare.pool_per_class=4", *COMPARE[:-2], "--jobs", "99")
     shutil.copytree(study, tmp_path / "study")
     (tmp_path / "study/study.json").unlink()
-    for number in (0, 1):
-        (tmp_path / f"study/pieces/scratch-real+synthetic-{number}.npz").unlink()
+    lost = list((tmp_path / "study/pieces").glob("scratch-real+synthetic-*.npz"))
+    for path in lost:
+        path.unlink()
+    assert len(lost) == 2
     ganaug("compare", shared_run, "--out", tmp_path / "study", *options)
     assert read_json(tmp_path / "study/study.json")["arms"] == read_json(study / "study.json")["arms"]
+
+
+def test_the_cost_of_a_study_without_training_it(shared_run, tmp_path):
+    said = ganaug("compare", shared_run, "--out", tmp_path / "study", "--preset", "thorough", "-n").stdout
+    assert said.startswith("thorough: 12 GANs to train") and "10 arms in 10 repetitions" in said
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_a_verdict_fails_a_check_where_that_is_asked(shared_run, study, tmp_path, verdict):
+    copy = shutil.copytree(study, tmp_path / "study")
+    found = read_json(copy / "study.json")
+    (copy / "study.json").write_text(json.dumps(found | {"verdict": verdict}))
+    options = ("--set", "compare.pool_per_class=4", *COMPARE)
+    for failing in VERDICTS:
+        result = ganaug(
+            "compare", shared_run, "--out", copy, *options, "--fail-if", failing, code=1 if failing == verdict else 0
+        )
+        assert (f"failed: the verdict is {verdict}" in result.stderr) == (failing == verdict)
+    others = [word for name in VERDICTS if name != verdict for word in ("--fail-if", name)]
+    ganaug("compare", shared_run, "--out", copy, *options, *others)
+
+
+def test_arms_are_chosen_by_name(shared_run, tmp_path):
+    arms = ("--arms", "scratch/smote,scratch/oversampled", "--arms", "scratch/duplicated")
+    ganaug("compare", shared_run, "--out", tmp_path / "study", "--set", "compare.pool_per_class=4", *arms, *COMPARE)
+    found = read_json(tmp_path / "study/study.json")
+    assert set(found["arms"]) == {"scratch/real", "scratch/duplicated", "scratch/oversampled", "scratch/smote"}
+    assert "did you mean scratch/smote" in refused("compare", shared_run, "--arms", "scratch/smot", *COMPARE)
+    assert "did you mean resnet18" in refused("compare", shared_run, "--classifier", "resnet-18", *COMPARE)
 
 
 # what must be refused, with one message
@@ -405,9 +438,10 @@ def test_what_is_no_run_or_study(few, tmp_path):
 def test_a_damaged_piece_of_a_study_is_named(shared_run, study, tmp_path):
     copy = shutil.copytree(study, tmp_path / "study")
     (copy / "study.json").unlink()
-    spoil(copy, "pieces/scratch-real-0.npz", b"abc")
+    piece = next((copy / "pieces").glob("scratch-real-*.npz")).name
+    spoil(copy, f"pieces/{piece}", b"abc")
     options = ("--set", "compare.pool_per_class=4", *COMPARE)
-    assert "scratch-real-0.npz cannot be read" in refused("compare", shared_run, "--out", copy, *options)
+    assert f"{piece} cannot be read" in refused("compare", shared_run, "--out", copy, *options)
 
 
 def test_lost_losses_do_not_cost_the_verdict(own_run, tmp_path):

@@ -39,7 +39,7 @@ def test_settings_are_frozen():
     [
         ({"fit": {"stps": 3}}, "unknown setting fit.stps: did you mean fit.steps?"),
         ({"fitt": {"steps": 3}}, "unknown setting fitt: did you mean fit?"),
-        ({"compare": {"zzz": 3}}, "unknown setting compare.zzz: known: seeds, updates"),
+        ({"compare": {"zzz": 3}}, "unknown setting compare.zzz: known: preset, arms, splits"),
         ({"fit": {"strategy": "jiont"}}, "setting fit.strategy = 'jiont'"),
         ({"fit": {"augment": ["colour"]}}, "fit.augment.0 = 'colour'"),
         ({"data": {"image_size": 48}}, "data.image_size"),

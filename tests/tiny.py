@@ -18,7 +18,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 FILTERS = "copy, wrong-class, outlier, unrealistic, duplicate"  # a GAN of a few steps passes none
 UNFILTERED = ("--set", f"curation.without=[{FILTERS}]", "--set", "curation.keep=1")
 FIT = ("--set", "fit.threads=1", "--set", "fit.width=8", "--set", "fit.batch_size=16", *UNFILTERED, "--steps", "6")
-COMPARE = ("--seeds", "2", "--set", "compare.updates=5", "--set", "compare.jobs=1")
+COMPARE = ("--preset", "demo", "--seeds", "2", "--set", "compare.updates=5", "--set", "compare.jobs=1")
 RUN = (*FIT[:-2], "--set", "fit.steps=6", *COMPARE, "--set", "compare.pool_per_class=4")
 
 

@@ -1,7 +1,7 @@
-"""Training a classifier on real images, with or without synthetic ones beside them.
+"""Training a classifier on real images, with or without other ones beside them.
 
-For one seed the order of the real images and their augmentation are the same whatever stands beside them: synthetic
-images come on top of the real ones of an update, never in their place, and draw from random streams of their own.
+For one seed the order of the real images and their augmentation are the same whatever stands beside them: what stands
+beside comes on top of the real images of an update, never in their place, and draws from random streams of its own.
 """
 
 from collections.abc import Iterator
@@ -10,16 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ..data.images import to_float
 from ..devices import resolve_precision
-from ..settings import CompareSettings
-from .augmentation import augment_batch, classical_augmentation
-from .backbones import Classifier
+from .augmentation import AUGMENTATIONS
 
 NUM_CURVE_POINTS = 40
-REAL, SYNTHETIC = 0, 1  # keys of the random streams
+MAIN, BESIDE, MODEL = 0, 1, 2  # keys of the random streams
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,47 @@ class Labeled:
 
 
 @dataclass(frozen=True)
+class Diet:
+    """What a classifier is trained on: `main` whole in every epoch, and beside it draws from `beside`."""
+
+    main: Labeled
+    beside: Labeled | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every classifier of a study is trained, but for what the search finds."""
+
+    updates: int
+    batch_size: int  # images of the main set in an update
+    learning_rate: float  # peak of the one-cycle schedule
+    weight_decay: float
+    label_smoothing: float
+    precision: str  # auto, fp32 or bf16
+    augmentation: str = "classical"  # a key of AUGMENTATIONS
+    strength: float = 1.0  # of the augmentation
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the images beside come in; without effect where there are none."""
+
+    ratio: float  # of them in an update for each of the main set; 0: none
+    weight: float  # of their loss
+    real_only_share: float  # last share of the updates, without them
+    truncation: float = 1.0  # of the generator that made them
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     update: int
-    loss: float  # mean on the real images of the updates since the last point
+    loss: float  # mean on the main set's images of the updates since the last point
     accuracy: float
 
 
-def real_batches(num_images: int, batch_size: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+def main_batches(num_images: int, batch_size: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
     """Endless (batch_size,) rows: every image once before any comes again, in an order that depends on the seed alone."""
-    rng = np.random.default_rng([seed, REAL])
+    rng = np.random.default_rng([seed, MAIN])
     queue = np.empty(0, np.int64)
     while True:
         while len(queue) < batch_size:
@@ -49,71 +80,68 @@ def real_batches(num_images: int, batch_size: int, seed: int) -> Iterator[npt.ND
 
 
 def train_classifier(
-    model: Classifier,
-    real: Labeled,
-    synthetic: Labeled | None,
-    updates: int,
-    settings: CompareSettings,
-    mirror: str,
-    seed: int,
-    device: torch.device,
+    model: nn.Module, diet: Diet, training: Training, mixing: Mixing, mirror: str, seed: int, device: torch.device
 ) -> list[CurvePoint]:
     """Trains `model` in place with AdamW on a one-cycle schedule (Smith & Topin, 2018, https://arxiv.org/abs/1708.07120).
 
-    An update sees `batch_size` real images and, where `synthetic` is given and until the last `real_only_share` of the
-    updates, `synthetic_ratio` times as many synthetic ones, whose loss is weighted with `synthetic_weight`.
+    An update sees `batch_size` images of the main set and, until the last `real_only_share` of the updates, `ratio` times as
+    many of those beside, whose loss is weighted with `weight`.
     """
+    main, beside = diet.main, diet.beside
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    dtype = resolve_precision(settings.precision, device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    length = max(updates, 5) + 1  # of a shorter one, the first fifth would be no step long
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=length, pct_start=0.2)
-    order = real_batches(len(real.labels), settings.batch_size, seed)
-    augment_real = classical_augmentation(mirror, seed=_stream_seed(seed, REAL))
-    augment_synthetic = classical_augmentation(mirror, seed=_stream_seed(seed, SYNTHETIC))
-    draws = np.random.default_rng([seed, SYNTHETIC])
-    num_synthetic = round(settings.batch_size * settings.synthetic_ratio)
-    last_mixed = round(updates * (1 - settings.real_only_share))
-    interval = max(1, updates // NUM_CURVE_POINTS)
+    dtype = resolve_precision(training.precision, device)
+    rate = training.learning_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=training.weight_decay, fused=True)
+    length = max(training.updates, 5) + 1  # of a shorter one, the first fifth would be no step long
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=length, pct_start=0.2)
+    order = main_batches(len(main.labels), training.batch_size, seed)
+    build = AUGMENTATIONS[training.augmentation]
+    augment_main = build(mirror, training.strength, _stream_seed(seed, MAIN))
+    augment_beside = build(mirror, training.strength, _stream_seed(seed, BESIDE))
+    draws = np.random.default_rng([seed, BESIDE])
+    num_beside = round(training.batch_size * mixing.ratio)
+    last_mixed = round(training.updates * (1 - mixing.real_only_share)) if num_beside else 0
+    interval = max(1, training.updates // NUM_CURVE_POINTS)
     curve: list[CurvePoint] = []
     losses, hits = torch.zeros((), device=device), torch.zeros((), device=device)
-    for update in range(1, updates + 1):
-        rows = next(order)
-        images, labels = augment_batch(augment_real, real.images[rows]), real.labels[rows]
-        weights = np.ones(len(rows), np.float32)
-        if synthetic is not None and update <= last_mixed:
-            picks = draws.integers(len(synthetic.labels), size=num_synthetic)
-            images = np.concatenate([images, augment_batch(augment_synthetic, synthetic.images[picks])])
-            labels = np.concatenate([labels, synthetic.labels[picks]])
-            weights = np.concatenate([weights, np.full(num_synthetic, settings.synthetic_weight, np.float32)])
-        targets = torch.from_numpy(labels).to(device)
-        inputs = to_float(torch.from_numpy(images).to(device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(inputs).float()
-        each = F.cross_entropy(logits, targets, reduction="none", label_smoothing=settings.label_smoothing)
-        loss = (each * torch.from_numpy(weights).to(device)).sum() / weights.sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        num_real = len(rows)
-        losses += each[:num_real].detach().mean()
-        hits += (logits[:num_real].detach().argmax(dim=1) == targets[:num_real]).float().mean()
-        if update % interval == 0:
-            curve.append(CurvePoint(update, float(losses) / interval, float(hits) / interval))
-            losses.zero_()
-            hits.zero_()
+    # Dropout draws from the global stream, which every training begins anew, whatever else the process has done.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(_stream_seed(seed, MODEL))
+        for update in range(1, training.updates + 1):
+            rows = next(order)
+            images, labels = augment_main(main.images[rows]), main.labels[rows]
+            weights = np.ones(len(rows), np.float32)
+            if beside is not None and update <= last_mixed:
+                picks = draws.integers(len(beside.labels), size=num_beside)
+                images = np.concatenate([images, augment_beside(beside.images[picks])])
+                labels = np.concatenate([labels, beside.labels[picks]])
+                weights = np.concatenate([weights, np.full(num_beside, mixing.weight, np.float32)])
+            targets = torch.from_numpy(labels).to(device)
+            inputs = to_float(torch.from_numpy(images).to(device)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                logits = model(inputs).float()
+            each = F.cross_entropy(logits, targets, reduction="none", label_smoothing=training.label_smoothing)
+            loss = (each * torch.from_numpy(weights).to(device)).sum() / weights.sum()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            num_main = len(rows)
+            losses += each[:num_main].detach().mean()
+            hits += (logits[:num_main].detach().argmax(dim=1) == targets[:num_main]).float().mean()
+            if update % interval == 0:
+                curve.append(CurvePoint(update, float(losses) / interval, float(hits) / interval))
+                losses.zero_()
+                hits.zero_()
     return curve
 
 
 @torch.inference_mode()
-def predict(model: Classifier, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.float32]:
+def predict(model: nn.Module, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.float32]:
     """Class probabilities (N, num_classes) of images (N, C, S, S) uint8."""
     model.eval()
     batches = [to_float(torch.tensor(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)]
-    return torch.cat([model(batch).softmax(dim=1).cpu() for batch in batches]).numpy()
+    return torch.cat([model(batch).float().softmax(dim=1).cpu() for batch in batches]).numpy()
 
 
 def _stream_seed(seed: int, stream: int) -> int:

@@ -130,6 +130,22 @@ def load(folder: Path) -> ImageSet:
     return image_set
 
 
+def resplit(source: Path, target: Path, splits: npt.NDArray[np.str_]) -> None:
+    """Writes the prepared images of `source` to `target` with other `splits` (N,); those with an empty one are left out."""
+    info = {key: value for key, value in read_json(source / "set.json").items() if key != "request"}
+    with (source / "index.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    chosen = np.flatnonzero(splits != "")
+    with written_whole(target / "images.npy") as temporary, temporary.open("wb") as file_of_images:
+        np.save(file_of_images, load(source).images[chosen])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**rows[row], "split": splits[row]} for row in chosen)
+    write_text(target / "index.csv", text.getvalue())
+    write_json(target / "set.json", info)
+
+
 def _describe(source: Source, settings: DataSettings, largest: int) -> dict[str, Any]:
     """What decides the result: two equal descriptions give the same prepared data. Mirroring happens later."""
     values = settings.model_dump(mode="json", exclude={"mirror"})

@@ -91,6 +91,25 @@ def _pairs_by_block(flat: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.in
         yield pairs[differences < MAX_DIFFERENCE]
 
 
+def crossing_pairs(
+    known: npt.NDArray[np.float32], asked: npt.NDArray[np.float32], block: int = BLOCK
+) -> dict[int, int]:
+    """Which of the fingerprints `asked` (M, 16, 16) show the same as one of `known` (N, 16, 16), also mirrored along either axis or
+    both: index in `asked` -> index of the most similar one in `known`, by the limits of `near_pairs`."""
+    mirrored = np.stack([known, known[:, :, ::-1], known[:, ::-1], known[:, ::-1, ::-1]])  # (4, N, 16, 16)
+    flat = mirrored.reshape(4 * len(known), -1)
+    found: dict[int, int] = {}
+    for start in range(0, len(asked), block):
+        part = asked[start : start + block].reshape(-1, SIDE * SIDE)
+        similarity = part @ flat.T
+        first, second = np.nonzero(similarity > MIN_CORRELATION)
+        differences = np.abs(part[first] - flat[second]).max(axis=1, initial=0.0) * SIDE
+        close = differences < MAX_DIFFERENCE
+        for mine, other in sorted(zip(first[close], second[close], strict=True), key=lambda p: similarity[p]):
+            found[start + int(mine)] = int(other) % len(known)  # the most similar one comes last
+    return found
+
+
 def join_groups(*keys: Sequence[Hashable]) -> npt.NDArray[np.int64]:
     """The finest groups (N,) that keep together what has an equal key in any of the sequences, each of length N."""
     links = []

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data.cache import ImageSet, load, prepare, verify_source
+from ..data.cache import ImageSet, load, prepare, resplit, verify_source
 from ..data.check import CheckReport, format_report
 from ..data.source import refuse_inside
 from ..data.split import hold_out
@@ -69,17 +69,38 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
     else:
         images, report = prepare(data, resolved.data, folder.data, device.type)
         write_json(folder.check, report.to_json())
+    train_run(folder, str(data), images, resolved, device)
+    return folder.root
+
+
+def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int) -> None:
+    """Trains another GAN as a complete run's was, with as many steps, in a run of its own: other `splits` (N,) of the run's
+    prepared images, of which those with an empty one are left out, and another seed. An interrupted one goes on, a complete one
+    is left as it is.
+    """
+    if not target.info.is_file():
+        resplit(run.data, target.data, splits)
+        write_json(target.check, read_json(run.check))
+    elif read_json(target.info)["complete"]:
+        return
+    recipe = load_recipe(run.recipe)
+    again = recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"seed": seed, "threads": 1})})
+    source = read_json(run.info)["source"]
+    train_run(target, source, load(target.data), again, resolve_device(recipe.fit.device))
+
+
+def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe, device: torch.device) -> None:
+    """Trains on prepared images, from where an interrupted training of the same folder stood, and completes the run."""
     begun = time.monotonic()
     torch.set_num_threads(resolved.fit.threads or 1)
     resolved = settle_mirror(resolved, split_images(images, resolved, device)[0], len(images.class_names))
     resolved = _settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
-    write_json(folder.info, _describe_run(data, images, resolved, members, complete=False))
+    write_json(folder.info, _describe_run(source, images, resolved, members, complete=False))
     total_steps = train_members(folder, members, images, resolved, device, begun)
     write_text(folder.recipe, dump_recipe(_settle(resolved, images.image_size, device, total_steps)))
-    write_json(folder.info, _describe_run(data, images, resolved, members, complete=True))
-    return folder.root
+    write_json(folder.info, _describe_run(source, images, resolved, members, complete=True))
 
 
 def train_members(
@@ -298,12 +319,12 @@ def _total_of(member: Member, steps: int) -> int:
 
 
 def _describe_run(
-    data: str | Path, images: ImageSet, recipe: Recipe, members: tuple[Member, ...], complete: bool
+    source: str, images: ImageSet, recipe: Recipe, members: tuple[Member, ...], complete: bool
 ) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "complete": complete,
-        "source": str(data),
+        "source": source,
         "image_size": images.image_size,
         "class_names": list(images.class_names),
         "counts": {split: images.counts(split) for split in ("train", "valid", "test")},

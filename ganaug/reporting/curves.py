@@ -11,13 +11,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from .figures import arm_colour, is_first_start
-from .files import Candidate, Column, Table, Updates
+from .files import Column, Table
+from .result import Candidate, Updates
 from .svg import INK, MUTED, SERIES, SURFACE, WIDTH, canvas, figure_style, to_svg
 from .words import describe_arm, describe_metric, percent
 
 MOST_POINTS = 120  # of a line; longer ones are averaged within as many stretches
 MOST_MEMBERS = 40  # GANs whose lines are drawn
 MOST_PANELS = 12
+ALIKE = 1.5  # times as many updates up to which trainings share an axis of updates
 LineStyle = Literal["solid"] | tuple[float, tuple[float, float]]
 NOT_PLOTTED = {"member", "step", "seconds", "index", "epoch"}
 
@@ -141,7 +143,7 @@ def _steps(table: Table) -> Column:
 
 
 def draw_classifiers(table: Table, arms: Sequence[str], name: str) -> list[tuple[str, Markup]]:
-    """(title, chart) of loss and accuracy on the training batches by update: the mean over the seeds of each arm."""
+    """(title, chart) of loss and accuracy on the training batches by update: the mean over the repetitions of each arm."""
     titles = {"loss": "Loss on the batch", "accuracy": "Accuracy on the batch"}
     with figure_style():
         return [
@@ -156,17 +158,33 @@ def _draw_classifier_panel(table: Table, arms: Sequence[str], column: str, title
     figure, axes = canvas(height=200 + 17 * len(present), left=46, right=14, top=14 + 17 * len(present), bottom=40)
     handles = []
     scale = 100 if column == "accuracy" else 1
-    for arm in present:
+    updates, label = _training_axis(table)
+    for index, arm in enumerate(present):
         rows = np.flatnonzero(np.array(table.columns["arm"]) == arm)
-        x, y = _finite(table.numbers("update")[rows], scale * table.numbers(column)[rows])
+        x, y = _finite(updates[rows], scale * table.numbers(column)[rows])
         style: LineStyle = "solid" if is_first_start(arm, arms) else (0, (4, 2.5))
-        axes.plot(*average(x, y), color=arm_colour(arm, arms), linestyle=style)
+        axes.plot(
+            *average(x, y), color=arm_colour(arm, arms), linestyle=style, zorder=3 - 0.01 * index
+        )  # the first on top
         handles.append(Line2D([], [], color=arm_colour(arm, arms), linestyle=style, label=describe_arm(arm)))
-    _time_axis(axes, "update")
+    _time_axis(axes, label)
     if column == "accuracy":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
     _legend(axes, handles, columns=1)
     return to_svg(figure, name, f"{title} during the training of the classifiers, a line for each arm.")
+
+
+def _training_axis(table: Table) -> tuple[Column, str]:
+    """Where each row lies in its training, and the name of that axis: shares of the training where some took far longer."""
+    updates = table.numbers("update")
+    trainings = list(zip(table.columns["arm"], table.columns.get("seed", table.columns["arm"]), strict=True))
+    ends: dict[tuple[str, str], float] = {}
+    for training, update in zip(trainings, updates.tolist(), strict=True):
+        if np.isfinite(update):
+            ends[training] = max(update, ends.get(training, 1.0))
+    if not ends or max(ends.values()) <= ALIKE * min(ends.values()):
+        return updates, "update"
+    return 100 * updates / np.array([ends.get(training, 1.0) for training in trainings]), "% of the training's updates"
 
 
 def _time_axis(axes: Axes, label: str) -> None:

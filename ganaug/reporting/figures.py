@@ -3,15 +3,17 @@
 A colour stands for what an arm was trained on, a marker for where its weights started, everywhere on the page.
 """
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from .files import Difference, Primary
+from .result import Difference, Primary
 from .svg import INK, MUTED, RULE, SERIES, SURFACE, VERDICTS, WIDTH, canvas, figure_style, to_svg
 from .words import (
     describe_arm,
@@ -28,8 +30,10 @@ from .words import (
 
 ROW = 56.0  # pixels for an arm: its name above, its dots below
 PAIR_ROW = 40.0  # pixels for a difference
-HEADING = 0.75  # rows for the name of a comparison
-VERDICT_MARKERS = {"helps": "^", "hurts": "v", "inconclusive": "o"}
+HEADING, HEADING_LINE = 0.3, 0.45  # rows for the name of a comparison: its margin, and each of its lines
+HEADING_LETTERS = 56  # in a line
+VERDICT_MARKERS = {"helps": "^", "hurts": "v", "equivalent": "s", "inconclusive": "o"}
+EQUIVALENCE_OPACITY = 0.16
 MOST_CELL_NUMBERS = 12  # classes up to which a confusion matrix has numbers in its cells
 MOST_CELL_LABELS = 32  # classes up to which it has names at its sides
 CONFUSION_RIGHT = (0x1F / 255, 0x6F / 255, 0xD6 / 255)  # blue, by transparency: it lies on a light or a dark page
@@ -38,9 +42,9 @@ STRONGEST_CELL = 0.6  # opacity; text on it stays readable in both themes
 
 
 def arm_colour(arm: str, arms: Sequence[str]) -> str:
-    """One colour for each diet (real, real+synthetic, ...) in the order in which the study lists them."""
+    """One colour for each diet (real, real+synthetic, ...) in the order in which the study lists them; grey for the rest."""
     diets = list(dict.fromkeys(split_arm(name)[1] or name for name in arms))
-    return SERIES[diets.index(split_arm(arm)[1] or arm) % len(SERIES)]
+    return dict(zip(diets, SERIES, strict=False)).get(split_arm(arm)[1] or arm, MUTED)
 
 
 def is_first_start(arm: str, arms: Sequence[str]) -> bool:
@@ -49,7 +53,7 @@ def is_first_start(arm: str, arms: Sequence[str]) -> bool:
 
 
 def draw_arms(arms: dict[str, dict[str, list[float]]], metric: str, name: str) -> Markup:
-    """A dot for each seed and a bar at the mean, a row for each arm that has the metric."""
+    """A dot for each repetition and a bar at the mean, a row for each arm that has the metric."""
     rows = [(arm, scores[metric]) for arm, scores in arms.items() if scores.get(metric)]
     with figure_style():
         figure, axes = canvas(height=ROW * len(rows) + 46, left=4, right=8, top=0, bottom=44)
@@ -74,7 +78,7 @@ def draw_arms(arms: dict[str, dict[str, list[float]]], metric: str, name: str) -
         _percent_axis(axes, f"{describe_metric(metric)} on the real test images")
         axes.yaxis.set_major_locator(NullLocator())
         summary = "; ".join(f"{describe_arm(arm)}: {percent(mean(values))}" for arm, values in rows)
-        return to_svg(figure, name, f"{describe_metric(metric)} of each arm, mean over the seeds. {summary}.")
+        return to_svg(figure, name, f"{describe_metric(metric)} of each arm, mean over the repetitions. {summary}.")
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
@@ -116,25 +120,35 @@ def _percent_axis(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
 
 
-def draw_forest(differences: Sequence[Difference], primary: Primary, name: str) -> Markup:
-    """Differences in points with their intervals around the line of no difference; a faint dot for each pair of seeds."""
+def draw_forest(
+    differences: Sequence[Difference], primary: Primary, name: str, equivalence: float | None = None
+) -> Markup:
+    """Differences in points with their intervals around the line of no difference; a faint dot for each repetition.
+
+    Behind them, within `equivalence` of zero, the differences that make none in practice.
+    """
     groups: dict[tuple[str, str], list[Difference]] = {}
     for row in differences:
         groups.setdefault((row.arm, row.baseline), []).append(row)
-    lines = len(differences) + HEADING * len(groups)
+    headings = {pair: textwrap.wrap(describe_pair(*pair), HEADING_LETTERS) for pair in groups}
+    lines = len(differences) + sum(HEADING + HEADING_LINE * len(texts) for texts in headings.values())
     with figure_style():
         figure, axes = canvas(height=PAIR_ROW * lines + 68, left=4, right=8, top=24, bottom=44)
         axes.set_ylim(lines, 0)
         axes.axvline(0, color=INK, linewidth=1.2, zorder=1.5)
         y = 0.0
-        for (arm, baseline), rows in groups.items():
-            _row_text(axes, y + 0.5 * HEADING, describe_pair(arm, baseline), "", colour=MUTED)
+        for pair, rows in groups.items():
             y += HEADING
+            for text in headings[pair]:
+                _row_text(axes, y + 0.2 * HEADING_LINE, text, "", colour=MUTED)
+                y += HEADING_LINE
             for row in rows:
+                if equivalence:
+                    _shade_equivalence(axes, y, equivalence)
                 is_primary = (row.arm, row.baseline, row.metric) == (primary.arm, primary.baseline, primary.metric)
                 _draw_difference(axes, row, y, is_primary)
                 y += 1
-        _difference_limits(axes, differences)
+        _difference_limits(axes, differences, equivalence or 0.0)
         axes.set_xlabel("difference in points", labelpad=6)
         axes.yaxis.set_major_locator(NullLocator())
         _direction_labels(axes)
@@ -172,10 +186,26 @@ def _draw_difference(axes: Axes, row: Difference, top: float, is_primary: bool) 
     )
 
 
-def _difference_limits(axes: Axes, differences: Sequence[Difference]) -> None:
+def _shade_equivalence(axes: Axes, top: float, equivalence: float) -> None:
+    """Beside the row's interval alone: behind its text it would be in pieces."""
+    axes.add_patch(
+        Rectangle(
+            (-100 * equivalence, top + 0.5),
+            200 * equivalence,
+            0.44,
+            linewidth=0,
+            facecolor=VERDICTS["equivalent"],
+            alpha=EQUIVALENCE_OPACITY,
+            zorder=1,
+        )
+    )
+
+
+def _difference_limits(axes: Axes, differences: Sequence[Difference], equivalence: float) -> None:
     """Both sides of zero get some room, for the words at the top if for nothing else."""
     values = [
-        0.0,
+        -100 * equivalence,
+        100 * equivalence,
         *(
             100 * value
             for row in differences

@@ -5,97 +5,18 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from ..errors import GanaugError
 from ..runs import read_json
+from .result import Result
 
-Verdict = Literal["helps", "hurts", "inconclusive"]
 Images = NDArray[np.uint8]
 Column = NDArray[Any]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Primary(Part):
-    """The comparison on which the verdict rests."""
-
-    arm: str
-    baseline: str
-    metric: str
-
-
-class Difference(Part):
-    """`arm` minus `baseline`; every score is a fraction in 0..1, so every difference lies in -1..1."""
-
-    arm: str
-    baseline: str
-    metric: str
-    mean: float
-    low: float | None = None
-    high: float | None = None
-    pairs: int = 0
-    values: list[float] = []
-    verdict: Verdict
-
-
-class Candidate(Part):
-    updates: int
-    balanced_accuracy: float | None = None
-    log_loss: float | None = None
-
-
-class Updates(Part):
-    """How many updates every arm was trained for, and the inner validation scores that led there."""
-
-    chosen: int
-    converged: bool | None = None
-    candidates: list[Candidate] = []
-
-
-class Result(Part):
-    """The contents of `study.json`."""
-
-    verdict: Verdict
-    sentence: str = Field(min_length=1)
-    primary: Primary
-    arms: dict[str, dict[str, list[float]]] = Field(min_length=1)  # arm -> metric -> a score for each seed
-    differences: list[Difference] = []
-    per_class: dict[str, dict[str, list[float | None]]] = {}  # arm -> class -> recall for each seed
-    confusion: dict[str, list[list[int]]] = {}  # arm -> (K, K), rows are the truth
-    class_names: list[str] = Field(min_length=1)
-    counts: dict[str, dict[str, int]] = {}  # "train", "test", "synthetic" -> class -> images
-    seeds: list[int] = []
-    updates: Updates | None = None
-    settings: dict[str, Any] = {}
-    versions: dict[str, str | None] = {}
-    source: str = "unnamed data"
-    notes: list[str] = []
-    seconds: float | None = None
-    run: str | None = None
-    reproduce: list[str] = []
-
-    @model_validator(mode="after")
-    def _check_shapes(self) -> "Result":
-        expected = len(self.class_names)
-        for arm, matrix in self.confusion.items():
-            if len(matrix) != expected or any(len(row) != expected for row in matrix):
-                raise ValueError(f"confusion of {arm!r} must be {expected} x {expected}, one row for each class")
-        return self
-
-    def total(self, kind: str) -> int | None:
-        """Images of a kind ("train", "test", "synthetic") over all classes; None if the study does not say."""
-        return sum(self.counts[kind].values()) if kind in self.counts else None
-
-    def primary_difference(self) -> Difference | None:
-        key = (self.primary.arm, self.primary.baseline, self.primary.metric)
-        return next((row for row in self.differences if (row.arm, row.baseline, row.metric) == key), None)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,24 @@ from ..errors import GanaugError
 from ..progress import format_duration, say
 from ..runs import write_text
 from ..settings import RecipeLike, ReportSettings, load_recipe
-from . import words
-from .files import Result, Study, read_study
+from . import choices, words
+from .files import Study, read_study
+from .result import Result
 from .sprites import Sprite, make_sprites
-from .tables import arm_rows, class_tables, compared_pairs, frequent_confusions, metric_names, setting_groups
+from .tables import (
+    arm_rows,
+    charted_differences,
+    class_tables,
+    compared_pairs,
+    frequent_confusions,
+    metric_names,
+    noise_rows,
+    setting_groups,
+)
 
 OPEN_CLASSES = 24  # rows of classes that a page shows without a click
-VERDICT_WORDS = {"helps": "Helps", "hurts": "Hurts", "inconclusive": "Inconclusive"}
+VERDICT_WORDS = {"helps": "Helps", "hurts": "Hurts", "equivalent": "Equivalent", "inconclusive": "Inconclusive"}
+DEMO_LABEL = "Demonstration, no evidence"
 SUFFIXES = (".html", ".htm")
 
 
@@ -58,18 +69,55 @@ def describe_study(study: Study) -> dict[str, Any]:
     result = study.result
     return {
         "result": result,
+        "headline": words.split_headline(result.sentence),
         "word": VERDICT_WORDS[result.verdict],
+        "label": DEMO_LABEL if result.preset == "demo" else "",
+        "subject": describe_subject(result),
         "primary": result.primary_difference(),
         "key_figures": key_figures(result),
         "metrics": metric_names(result),
         "arms": arm_rows(result),
         "class_tables": class_tables(result),
         "confusions": frequent_confusions(result),
+        "noise": noise_rows(result),
+        "interval_basis": describe_basis(result),
+        "given": choices.given_to_arms(result),
+        "updates": choices.describe_updates(result),
+        "updates_exception": choices.describe_exception(result),
+        "updates_judged": choices.was_judged(result),
+        "updates_judge": choices.judged_by(result),
+        "converged": choices.has_converged(result),
+        "not_worth_mixing": choices.not_worth_mixing(result),
+        "has_synthetic": has_synthetic(result),
         "settings": setting_groups(result.settings),
         "duration": None if result.seconds is None else format_duration(result.seconds),
-        "missing": study.missing,
+        "missing": {
+            name: reason for name, reason in study.missing.items() if name != "examples.npz" or has_synthetic(result)
+        },
         "open_classes": OPEN_CLASSES,
     }
+
+
+def has_synthetic(result: Result) -> bool:
+    """Whether an arm uses synthetic images. Arms of unknown names might."""
+    return any(words.uses_synthetic(arm) or "/" not in arm for arm in result.arms)
+
+
+def describe_subject(result: Result) -> str:
+    """What the study is about, for its title."""
+    if words.uses_synthetic(result.primary.arm):
+        return "synthetic images"
+    return words.describe_pair(result.primary.arm, result.primary.baseline)
+
+
+def describe_basis(result: Result) -> str:
+    """What the intervals take into account."""
+    if result.num_splits > 1:
+        return "over the splits, corrected for the training images that they share; the repetitions of one split count as one"
+    basis = "over the paired repetitions and the draw of the test images"
+    if 1 < result.num_gans < result.num_repetitions:
+        basis += "; in arms that use a GAN, the repetitions of one GAN count as one"
+    return basis
 
 
 def key_figures(result: Result) -> list[tuple[str, str, str]]:
@@ -77,6 +125,7 @@ def key_figures(result: Result) -> list[tuple[str, str, str]]:
     figures: list[tuple[str, str, str]] = []
     metric = words.describe_metric(result.primary.metric)
     row = result.primary_difference()
+    sides = words.name_sides(result.primary.arm, result.primary.baseline)
     if row is not None:
         bounds = words.interval(row.low, row.high)
         figures.append((f"{metric}", f"{words.signed(row.mean)} points", f"95% interval {bounds}"))
@@ -87,21 +136,33 @@ def key_figures(result: Result) -> list[tuple[str, str, str]]:
     if before is not None and after is not None:
         figures.append(
             (
-                "Without → with synthetic",
+                "Without → with synthetic" if sides[0] == "without" else "Baseline → arm",
                 f"{words.percent(before)} → {words.percent(after)}",
-                f"{metric.lower()}, mean over the seeds",
+                f"{metric.lower()}, mean over the repetitions",
             )
         )
     train, synthetic, test = (result.total(kind) for kind in ("train", "synthetic", "test"))
     classes = words.counted(len(result.class_names), "class")
+    where = ", in the first split" if result.num_splits > 1 else ""
     if train is not None:
         added = "" if synthetic is None else f", {words.counted(synthetic, 'synthetic one')}"
-        figures.append(("Training images", words.count(train), f"real, in {classes}{added}"))
+        figures.append(("Training images", words.count(train), f"real, in {classes}{added}{where}"))
     if test is not None:
-        figures.append(("Test images", words.count(test), "real, never trained on"))
-    if result.seeds:
-        figures.append(("Repetitions", words.counted(len(result.seeds), "seed"), "paired between the arms"))
+        figures.append(("Test images", words.count(test), f"real, never trained on{where}"))
+    if result.num_repetitions:
+        figures.append(
+            ("Repetitions", words.counted(result.num_repetitions, "repetition"), describe_repetitions(result))
+        )
     return figures
+
+
+def describe_repetitions(result: Result) -> str:
+    """What was drawn anew in the repetitions: "paired; 6 GANs", or also of how many splits."""
+    if not result.repetitions:
+        return "paired between the arms"
+    drawn = [words.counted(result.num_gans, "GAN")] if any(words.uses_gan(arm) for arm in result.arms) else []
+    drawn += [words.counted(result.num_splits, "split")] if result.num_splits > 1 else []
+    return f"paired; {', '.join(drawn)}" if drawn else "paired between the arms"
 
 
 def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
@@ -112,6 +173,7 @@ def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
     result = study.result
     metric, arms = result.primary.metric, list(result.arms)
     first = compared_pairs(result)[0]
+    charted = charted_differences(result)
     order = [arm for arm in (first[1], first[0]) if arm in result.confusion]
     order += [arm for arm in result.confusion if arm not in order]
     has_candidates = result.updates is not None and any(
@@ -121,7 +183,8 @@ def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
         "arms_chart": draw_arms(result.arms, metric, "arms")
         if any(scores.get(metric) for scores in result.arms.values())
         else None,
-        "forest_chart": draw_forest(result.differences, result.primary, "forest") if result.differences else None,
+        "forest_chart": draw_forest(charted, result.primary, "forest", result.equivalence) if charted else None,
+        "forest_is_whole": len(charted) == len(result.differences),
         "confusion_charts": [
             (arm, arm in first, draw_confusion(result.confusion[arm], result.class_names, arm, f"confusion-{index}"))
             for index, arm in enumerate(order)
@@ -162,8 +225,17 @@ def _environment() -> jinja2.Environment:
         "arm": words.describe_arm,
         "pair": words.describe_pair,
         "metric": words.describe_metric,
+        "p": words.p_value,
+        "loss": words.loss,
+        "lower_first": words.lower_first,
+        "source": words.describe_source,
         "md": words.escape_markdown,
         "fence": words.fence,
     }
-    environment.globals |= {"interval": words.interval, "counted": words.counted}
+    environment.globals |= {
+        "interval": words.interval,
+        "counted": words.counted,
+        "sides": words.name_sides,
+        "signs": words.VERDICT_SIGNS,
+    }
     return environment

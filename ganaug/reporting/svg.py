@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 WIDTH = 360.0  # of a figure, in CSS pixels, near that of a phone; the page lets it grow by GROWTH
 GROWTH = 1.3
 INK, MUTED, RULE, SURFACE = "#000011", "#000012", "#000013", "#000014"
-SERIES = ("#000021", "#000022", "#000023", "#000024", "#000025")
-VERDICTS = {"helps": "#000031", "hurts": "#000032", "inconclusive": "#000033"}
+SERIES = tuple(f"#00002{index}" for index in range(1, 10))
+VERDICTS = {"helps": "#000031", "hurts": "#000032", "inconclusive": "#000033", "equivalent": "#000034"}
 
 CSS_COLOURS = {
     INK: "currentColor",

@@ -4,25 +4,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .files import Result
+from .result import Difference, Result
 from .words import deviation, mean
 
 MOST_CONFUSIONS = 8
+MOST_WHOLE_PAIRS = 5  # comparisons up to which the chart shows each of them in every metric
 
 
 @dataclass(frozen=True)
 class ArmRow:
-    """`scores` is metric -> (mean, sample standard deviation) over the seeds, as fractions."""
+    """`scores` is metric -> (mean, sample standard deviation) over the repetitions, as fractions."""
 
     arm: str
     scores: Mapping[str, tuple[float | None, float | None]]
-    seeds: int
+    repetitions: int
     is_primary: bool
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Recalls are means over the seeds in 0..1; `bar` is the difference relative to the largest one, in -1..1."""
+    """Recalls are means over the repetitions in 0..1; `bar` is the difference relative to the largest one, in -1..1.
+
+    `difference` is the one that the interval `low` to `high` is about, where the study gives it.
+    """
 
     name: str
     train: int | None
@@ -31,7 +35,14 @@ class ClassRow:
     baseline: float | None
     arm: float | None
     difference: float | None
+    low: float | None
+    high: float | None
     bar: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its interval holds zero."""
+        return self.low is not None and self.high is not None and self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,23 @@ class ClassTable:
         """Classes with a higher, an equal and a lower recall in the arm than in the baseline."""
         shown = [round(100 * row.difference, 1) for row in self.rows if row.difference is not None]
         return sum(x > 0 for x in shown), sum(x == 0 for x in shown), sum(x < 0 for x in shown)
+
+    def has_intervals(self) -> bool:
+        return any(row.low is not None for row in self.rows)
+
+    def decided(self) -> tuple[int, int]:
+        """Classes whose interval lies above zero, and below."""
+        above = sum(row.low is not None and row.low > 0 for row in self.rows)
+        return above, sum(row.high is not None and row.high < 0 for row in self.rows)
+
+
+@dataclass(frozen=True)
+class NoiseRow:
+    """A source of chance; `share` of the variance is None unless several sources are known, as one alone says nothing."""
+
+    source: str
+    deviation: float | None
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,24 @@ def compared_pairs(result: Result) -> list[tuple[str, str]]:
     return list(dict.fromkeys([first, *((row.arm, row.baseline) for row in result.differences)]))
 
 
+def charted_differences(result: Result) -> list[Difference]:
+    """The differences that the chart shows: of many comparisons, all but the primary one in the primary metric alone."""
+    if len(compared_pairs(result)) <= MOST_WHOLE_PAIRS:
+        return list(result.differences)
+    first = result.primary
+    return [
+        row
+        for row in result.differences
+        if row.metric == first.metric or (row.arm, row.baseline) == (first.arm, first.baseline)
+    ]
+
+
+def noise_rows(result: Result) -> list[NoiseRow]:
+    """What a single repetition's difference owes to each source; [] if none of them was varied by itself."""
+    known = sum(row.deviation is not None for row in result.variance)
+    return [NoiseRow(row.source, row.deviation, row.share if known > 1 else None) for row in result.variance if known]
+
+
 def class_tables(result: Result) -> list[ClassTable]:
     """A table for each comparison whose recalls are known; the largest gain first, the largest loss last."""
     pairs = [pair for pair in compared_pairs(result) if all(arm in result.per_class for arm in pair)]
@@ -88,12 +134,16 @@ def class_tables(result: Result) -> list[ClassTable]:
 
 
 def _class_table(result: Result, arm: str, baseline: str) -> ClassTable:
+    measured = {row.class_name: row for row in result.class_differences if (row.arm, row.baseline) == (arm, baseline)}
     differences: dict[str, float | None] = {}
     recalls: dict[str, tuple[float | None, float | None]] = {}
     for name in result.class_names:
         before, after = (mean(result.per_class[key].get(name, [])) for key in (baseline, arm))
         recalls[name] = (before, after)
-        differences[name] = None if before is None or after is None else after - before
+        if name in measured:
+            differences[name] = measured[name].mean
+        else:
+            differences[name] = None if before is None or after is None else after - before
     largest = max((abs(value) for value in differences.values() if value is not None), default=0) or 1
     rows = [
         ClassRow(
@@ -103,6 +153,8 @@ def _class_table(result: Result, arm: str, baseline: str) -> ClassTable:
             _number(result, "test", name),
             *recalls[name],
             value,
+            measured[name].low if name in measured else None,
+            measured[name].high if name in measured else None,
             (value or 0) / largest,
         )
         for name, value in differences.items()

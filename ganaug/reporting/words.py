@@ -1,11 +1,31 @@
 """Words and numbers as the page shows them: names of arms and metrics, percent, points, intervals."""
 
 import math
+import re
 from collections.abc import Sequence
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro-F1"}
 STARTS = {"scratch": "From scratch", "discriminator": "From the discriminator"}
-DIETS = {"real": "real only", "real+synthetic": "real + synthetic"}
+DIETS = {
+    "real": "real only",
+    "real+synthetic": "real + synthetic",
+    "duplicated": "real images twice",
+    "oversampled": "classes oversampled",
+    "smote": "real + SMOTE",
+    "trivialaugment": "TrivialAugment",
+    "synthetic": "synthetic only",
+    "longer": "given the GAN's time",
+    "other-seeds": "other seeds (control)",
+}
+SYNTHETIC_DIETS = ("real+synthetic", "synthetic")
+SOURCES = {
+    "split": "Split of the data",
+    "gan": "GAN's seed",
+    "draw": "Draw of the synthetic images",
+    "seed": "Classifier's seed",
+    "test images": "Draw of the test images",
+}
+VERDICT_SIGNS = {"helps": "▲", "hurts": "▼", "equivalent": "■", "inconclusive": "●"}  # as the charts mark them
 NONE = "–"
 
 
@@ -24,10 +44,38 @@ def describe_arm(arm: str) -> str:
 def describe_pair(arm: str, baseline: str) -> str:
     """What is compared, without repeating what both arms share."""
     (start, diet), (base_start, base_diet) = split_arm(arm), split_arm(baseline)
+    if diet and diet == base_diet:
+        words = DIETS.get(diet, diet)
+        first, second = (lower_first(STARTS.get(name, name)) for name in (start, base_start))
+        return f"{words[:1].upper()}{words[1:]}: {first} minus {second}"
     if diet and base_diet and start == base_start:
         return f"{STARTS.get(start, start)}: {DIETS.get(diet, diet)} minus {DIETS.get(base_diet, base_diet)}"
-    base = describe_arm(baseline) or NONE
-    return f"{describe_arm(arm)} \N{MINUS SIGN} {base[0].lower()}{base[1:]}"
+    return f"{describe_arm(arm)} \N{MINUS SIGN} {lower_first(describe_arm(baseline) or NONE)}"
+
+
+def lower_first(text: str) -> str:
+    """With a small first letter."""
+    return text[:1].lower() + text[1:]
+
+
+def uses_synthetic(arm: str) -> bool:
+    return split_arm(arm)[1] in SYNTHETIC_DIETS
+
+
+def uses_gan(arm: str) -> bool:
+    return uses_synthetic(arm) or split_arm(arm)[0] == "discriminator"
+
+
+def name_sides(arm: str, baseline: str) -> tuple[str, str]:
+    """The words for baseline and arm above their columns: "without" and "with" where they differ in synthetic images alone."""
+    (start, diet), (base_start, base_diet) = split_arm(arm), split_arm(baseline)
+    differ_so = start == base_start and (diet, base_diet) == ("real+synthetic", "real")
+    return ("without", "with") if differ_so else ("baseline", "arm")
+
+
+def describe_source(source: str) -> str:
+    """What a difference's noise comes from."""
+    return SOURCES.get(source, source)
 
 
 def describe_metric(metric: str) -> str:
@@ -53,6 +101,15 @@ def interval(low: float | None, high: float | None) -> str:
     return NONE if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
+def p_value(value: float | None) -> str:
+    """`0.0477 -> '0.048'`; a dash where there is none."""
+    return NONE if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def loss(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
+
+
 def count(number: int | None) -> str:
     return NONE if number is None else f"{number:,}"
 
@@ -75,6 +132,12 @@ def deviation(values: Sequence[float | None]) -> float | None:
         return None
     centre = sum(present) / len(present)
     return math.sqrt(sum((value - centre) ** 2 for value in present) / (len(present) - 1))
+
+
+def split_headline(text: str) -> tuple[str, str]:
+    """The first sentence, and the others: `'It helps. A lot.' -> ('It helps.', 'A lot.')`."""
+    found = re.match(r"(.*?[a-z]\.) +(?=[A-Z])(.*)", text, flags=re.DOTALL)
+    return (found[1], found[2]) if found else (text, "")
 
 
 def shorten(text: str, length: int) -> str:

@@ -1,200 +1,227 @@
-"""The stage `compare`: four arms, paired over seeds, judged once on the untouched test images."""
+"""The stage `compare`: arms that differ in one thing each, tuned alike, paired over repetitions, judged once on untouched test images."""
 
-import hashlib
-import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from ..classify.training import Labeled
-from ..data import manifest
-from ..data.cache import ImageSet, load
-from ..data.images import DecodeError, decode, match_channels, resize
-from ..data.source import open_source
-from ..devices import num_cores, resolve_device
-from ..errors import GanaugError
-from ..gan.member import load_member
-from ..gan.strategies import STRATEGIES
-from ..progress import say, warn
-from ..runs import RunFolder, open_run, read_json, write_json, write_text
-from ..settings import CompareSettings, Recipe, RecipeLike, dump_recipe, keep_settled, load_recipe
-from ..synthesis.plan import COUNT_REQUESTS
-from ..synthesis.synthesize import settle_request, synthesize
-from .arms import ARMS
-from .convergence import Choice, affordable_updates, choose_updates, inner_folds
-from .pieces import Material, Piece, train_pieces
-from .record import describe_study, write_tables
+from ..progress import say, track
+from ..settings import RecipeLike
+from .analysis import Evidence
+from .arms import ARMS, BASELINE, MIXED
+from .case import Case, claim_folder, settle_case, verify_untouched
+from .cost import Clock, Pace, describe_cost, longer_updates, measure_pace
+from .design import Repetition
+from .pieces import Outcome, Piece, in_parallel, make_piece, train_pieces
+from .record import Comparison, read_comparison, write_study
+from .search import Choice, choose, inner_folds, trainings_of_all, truncations, tuned_arms
+from .units import (
+    FOLD_SEEDS,
+    SPLIT_SEEDS,
+    Sources,
+    Task,
+    fold_name,
+    fold_of,
+    gan_name,
+    make_unit,
+    pool_recipe,
+    train_referees_of,
+)
 
 
 def compare(
     run: str | Path, out: str | Path | None = None, *, synthetic: str | Path | None = None, recipe: RecipeLike = None
-) -> Path:
-    """Says whether synthetic images help: trains every arm of `ARMS` with the same seeds and writes the study's folder.
+) -> Comparison:
+    """Says whether synthetic images help: trains every arm in the same repetitions and writes the study's folder.
 
     run: a complete run, which holds the training and the untouched test images.
     out: the study's folder, RUN/study by default. An interrupted study of the same settings goes on where it was.
-    synthetic: a folder of class folders, from `synthesize` or any other tool; without it, images are drawn from the run.
+    synthetic: a folder of class folders, from `synthesize` or any other tool; without it, images are drawn from the run's GAN
+        and from others that are trained as it was, with other seeds.
     recipe: settings of `compare`, and of `synthesize` where images are drawn, that differ from the run's own, e.g.
-        {"compare": {"seeds": 10}}; see `CompareSettings`. Data and GAN are the run's.
+        {"compare": {"preset": "thorough"}}; see `CompareSettings`. Data and GAN are the run's.
 
-    Returns the path of study.json; beside it metrics.csv, curves.csv, gan.csv, examples.npz and recipe.yaml.
-    Raises `GanaugError` for an incomplete run, a folder with another study, classes that the run does not know.
+    Returns the tables of the study, which its folder holds as study.json and CSV files. Raises `GanaugError` for an incomplete
+    run, a folder with another study, test images that copy training images, classes that the run does not know.
     """
-    begun = time.monotonic()
-    run_folder, info = open_run(run)
-    folder = Path(out) if out is not None else run_folder.root / "study"
-    resolved = settle_recipe(recipe, load_recipe(run_folder.recipe), draws=synthetic is None)
-    settings = resolved.compare
-    images = load(run_folder.data)
-    refuse_hopeless(images, run, settings)
-    pool = None if synthetic is None else load_synthetic(Path(synthetic), images, resolved)
-    claim_folder(folder, run_folder, info, resolved, pool)
-    if (folder / "study.json").is_file():
-        say(f"{folder}: the study is complete already")
-        return folder / "study.json"
-    source = folder / "synthetic" if synthetic is None else Path(synthetic)
-    if pool is None:
-        if not (source / manifest.NAME).is_file():
-            synthesize(run, source, recipe=resolved, device=settings.device)
-        pool = load_synthetic(source, images, resolved)
-    device = resolve_device(settings.device)
-    jobs = (settings.jobs or num_cores()) if device.type == "cpu" else 1
-    material = Material(
-        backbone=load_member(run_folder, most_trained_member(info))[1].backbone,
-        num_classes=len(images.class_names),
-        train=Labeled(*images.subset("train")),
-        held=Labeled(*images.subset("test")),
-        synthetic=pool,
-        mirror=resolved.data.mirror,
+    case = settle_case(run, out, synthetic, recipe)
+    claim_folder(case)
+    if (case.folder / "study.json").is_file():
+        say(f"{case.folder}: the study is complete already")
+        return read_comparison(case.folder)
+    clock, pace = Clock(case.folder), pace_of(case)
+    say(describe_cost(case.plan, case.info, case.run, case.recipe, pace, case.refits_folds))
+    with clock.time("gans"):
+        make_units(case)
+    with clock.time("choice"):
+        choices = [choose_for(case, split, pace) for split in range(case.plan.splits)]
+    with clock.time("pools"):
+        draw_pools(case, choices)
+    with clock.time("arms"):
+        evidence = train_arms(case, choices, pace)
+    verify_untouched(case)
+    return write_study(case, evidence, clock.read())
+
+
+def estimate_compare(run: str | Path, *, synthetic: str | Path | None = None, recipe: RecipeLike = None) -> str:
+    """What `compare` would train and how long it may take, in a sentence; a few updates are timed, nothing is written."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
+        case = settle_case(run, Path(folder) / "study", synthetic, recipe)
+        return describe_cost(case.plan, case.info, case.run, case.recipe, pace_of(case), case.refits_folds)
+
+
+def pace_of(case: Case) -> Pace:
+    sources = find_sources(case, {})
+    return measure_pace(case.folder, case.plan, gan_name(0, 0), sources, case.refits_folds)
+
+
+def make_units(case: Case) -> None:
+    """Trains the GANs of other seeds, other splits and inner folds; where no arm needs them, there are their images alone."""
+    tasks = []
+    for split in range(case.plan.splits):
+        splits = case.images_of(split).splits
+        for gan in range(case.plan.gans):
+            if (split, gan) != (0, 0):
+                tasks.append(unit_task(case, gan_name(split, gan), splits, gan_seed(case, split, gan)))
+        for number, fold in enumerate(folds_of(case, split)):
+            task = unit_task(case, fold_name(split, number), fold, gan_seed(case, split, FOLD_SEEDS + number))
+            pools = {}
+            if case.refits_folds and case.draws_pools:
+                per_class = case.settings.pool_per_class
+                pools = {
+                    pool_folder(case, fold_name(split, number), truncation): pool_recipe(
+                        case.recipe, per_class, truncation
+                    )
+                    for truncation in truncations(case.recipe)
+                }
+            tasks.append(replace(task, pools=pools, train=case.refits_folds))
+    run_tasks(case, "GANs", tasks)
+
+
+def unit_task(case: Case, name: str, splits: npt.NDArray[np.str_], seed: int) -> Task:
+    return Task(case.run.root, case.folder / "units" / name, splits, seed, case.uses_gans, None, {})
+
+
+def folds_of(case: Case, split: int) -> list[npt.NDArray[np.str_]]:
+    """The splits (N,) of the inner folds; none where the updates are set and nothing is tuned."""
+    if case.settings.updates is not None and not case.plan.tune:
+        return []
+    images = case.images_of(split)
+    train = images.indices("train")
+    groups = [images.groups[row] for row in train]
+    return [fold_of(images, *fold) for fold in inner_folds(images.labels[train], groups, case.settings.inner_folds)]
+
+
+def gan_seed(case: Case, split: int, number: int) -> int:
+    return (case.recipe.fit.seed + SPLIT_SEEDS * split + number) % 2**32
+
+
+def run_tasks(case: Case, label: str, tasks: Sequence[Task]) -> None:
+    missing = [task for task in tasks if not task.is_done()]
+    with track(label, len(tasks), len(tasks) - len(missing)) as advance:
+        finished = in_parallel(make_unit, ((task,) for task in missing), len(missing), case.settings)
+        for done, _ in enumerate(finished, start=len(tasks) - len(missing) + 1):
+            advance(done)
+
+
+def pool_folder(case: Case, unit: str, truncation: float) -> Path:
+    return case.folder / "pools" / f"{unit}-{truncation:g}"
+
+
+def choose_for(case: Case, split: int, pace: Pace) -> Choice:
+    """What the arms of a split get; as set where nothing is to be chosen."""
+    folds = [fold_name(split, number) for number in range(len(folds_of(case, split)))]
+    sources = find_sources(case, {fold: truncations(case.recipe) for fold in folds})
+    arms = tuned_arms(case.plan.arms, case.plan.tune, case.refits_folds)
+
+    def train(pieces: Sequence[Piece]) -> dict[str, Outcome]:
+        return train_pieces("inner folds", pieces, sources, case.settings, case.folder / "pieces")
+
+    return choose(arms, folds, sources, pace.longest, train)
+
+
+def draw_pools(case: Case, choices: Sequence[Choice]) -> None:
+    """The synthetic images of every GAN, each class in as many blocks as there are draws. GANs of one split share the
+    classifiers that judge their images."""
+    if not case.draws_pools:
+        return
+    firsts = [unit_root(case, gan_name(split, 0)) for split in range(case.plan.splits)]
+    work = ((root, case.recipe) for root in firsts)
+    for _ in in_parallel(train_referees_of, work, len(firsts), case.settings):
+        pass
+    per_class = case.settings.pool_per_class * case.plan.draws
+    tasks = []
+    for split, choice in enumerate(choices):
+        truncation = choice.mixing.truncation
+        for gan in range(case.plan.gans):
+            name = gan_name(split, gan)
+            pools = {pool_folder(case, name, truncation): pool_recipe(case.recipe, per_class, truncation)}
+            task = unit_task(case, name, case.images_of(split).splits, gan_seed(case, split, gan))
+            tasks.append(replace(task, target=unit_root(case, name), referees=firsts[split], pools=pools))
+    run_tasks(case, "pools", tasks)
+
+
+def unit_root(case: Case, name: str) -> Path:
+    """The run of a unit: that of the first GAN of the first split is the study's own."""
+    return case.run.root if name == gan_name(0, 0) else case.folder / "units" / name
+
+
+def find_sources(case: Case, truncations_of: Mapping[str, Sequence[float]]) -> Sources:
+    """`truncations_of`: the pools of each unit."""
+    units = [gan_name(split, gan) for split in range(case.plan.splits) for gan in range(case.plan.gans)]
+    return Sources(
+        architecture=case.run.root,
+        runs={name: unit_root(case, name) for name in (*units, *truncations_of)},
+        pools={
+            (name, truncation): pool_folder(case, name, truncation)
+            for name, found in truncations_of.items()
+            for truncation in found
+        },
+        given=case.given,
+        recipe=case.recipe,
+        draws={name: 1 if name not in units else case.plan.draws for name in truncations_of},
+        copies=case.copies,
     )
-    choice = settle_updates(material, images, resolved, folder, device, jobs)
-    pieces = [
-        Piece(f"{arm.replace('/', '-')}-{seed}", arm, seed, choice.chosen)
-        for seed in range(settings.seeds)
-        for arm in ARMS
-    ]
-    outcomes = train_pieces("compare", pieces, material, settings, folder / "pieces", device, jobs)
-    final = resolved.model_copy(update={"compare": settings.model_copy(update={"updates": choice.chosen})})
-    write_text(folder / "recipe.yaml", dump_recipe(final))
-    study = describe_study(run_folder, info, images, final, material, choice, pieces, outcomes, folder, source)
-    write_tables(folder, run_folder, info, pieces, outcomes, study, material)
-    write_json(folder / "study.json", study | {"seconds": round(time.monotonic() - begun, 1)})
-    say(study["sentence"])
-    return folder / "study.json"
 
 
-def settle_recipe(recipe: RecipeLike, of_run: Recipe, draws: bool) -> Recipe:
-    """The run's recipe with what `recipe` says of this stage, and of `synthesize` where it `draws` the images itself."""
-    wanted = keep_settled(load_recipe(recipe, base=of_run), of_run)
-    if (wanted.data, wanted.fit) != (of_run.data, of_run.fit):
-        warn("compare uses the run as it is: settings of data and fit that differ from the run's have no effect.")
-    synthesis = of_run.synthesize
-    if draws:
-        request = {**dict.fromkeys(COUNT_REQUESTS), "per_class": wanted.compare.pool_per_class, "classes": ()}
-        synthesis = settle_request(recipe, of_run).synthesize.model_copy(update=request)
-    return of_run.model_copy(
-        update={
-            "compare": wanted.compare,
-            "synthesize": synthesis,
-            "curation": wanted.curation if draws else of_run.curation,
-        }
-    )
-
-
-def refuse_hopeless(images: ImageSet, origin: str | Path, settings: CompareSettings) -> None:
-    """Raises `GanaugError` where no comparison is possible, or no choice of the updates."""
-    if len(images.class_names) < 2:
-        raise GanaugError(
-            f"{origin} has one class alone, and a classifier needs two. Use data with more class folders."
-        )
-    if not len(images.indices("test")):
-        raise GanaugError(
-            f"{origin} gives no test images, so nothing can be compared. Use data with more images, or with test/."
-        )
-    if settings.updates is None:
-        rows = images.indices("train")
-        inner_folds(images.labels[rows], [images.groups[row] for row in rows], settings.inner_folds)
-
-
-def load_synthetic(folder: Path, images: ImageSet, recipe: Recipe) -> Labeled:
-    """The synthetic images of a folder of class folders, made square as the run's own were, with as many channels.
-
-    Real images that a manifest lists are left out, and a class may have none. Raises `GanaugError` for classes that the
-    run does not know, unreadable files, and a folder without any image.
-    """
-    source = open_source(folder)
-    unknown = sorted(set(source.class_names) - set(images.class_names))
-    if unknown:
-        raise GanaugError(
-            f"{folder} has classes that the run does not know: {', '.join(unknown)}. Remove or rename these folders."
-        )
-    real = manifest.real_files(source)
-    pixels, labels = [], []
-    for file in source.files:
-        if file.name in real:
-            continue
-        try:
-            decoded = decode(source.read(file.name)).pixels
-        except DecodeError as error:
-            raise GanaugError(f"{folder}: {file.name} cannot be decoded ({error}). Repair or remove it.") from None
-        square = resize(decoded, images.image_size, recipe.data.resize)
-        pixels.append(match_channels(square, images.channels).transpose(2, 0, 1))
-        labels.append(images.class_names.index(file.class_name))
-    if not pixels:
-        raise GanaugError(f"{folder} holds no synthetic image.")
-    return Labeled(np.stack(pixels), np.array(labels, np.int64))
-
-
-def claim_folder(folder: Path, run: RunFolder, info: dict[str, Any], recipe: Recipe, pool: Labeled | None) -> None:
-    """Binds the study's folder to what decides its result. Raises `GanaugError` if it belongs to another study.
-
-    `pool` is None where the images are drawn from the run, which then decides them.
-    """
-    weights = [
-        run.member(name) / f"{net}.safetensors" for name in info["members"] for net in ("generator", "discriminator")
-    ]
-    made_of = hashlib.sha256()
-    for path in (run.data / "index.csv", run.data / "images.npy", *weights):
-        made_of.update(path.read_bytes())
-    given = None if pool is None else hashlib.sha256(pool.images.tobytes() + pool.labels.tobytes()).hexdigest()
-    identity = {
-        "compare": recipe.compare.model_dump(mode="json", exclude={"budget", "jobs", "device"}),
-        "synthesize": recipe.synthesize.model_dump(mode="json") if pool is None else None,
-        "curation": recipe.curation.model_dump(mode="json") if pool is None else None,
-        "mirror": recipe.data.mirror,
-        "run": made_of.hexdigest(),
-        "synthetic": given,
+def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
+    """Trains every arm in every repetition, and of the probes the two arms of the first question."""
+    plan = case.plan
+    pools = {
+        gan_name(split, gan): (choices[split].mixing.truncation,)
+        for split in range(plan.splits)
+        for gan in range(plan.gans)
     }
-    path = folder / "identity.json"
-    if path.is_file():
-        if read_json(path) != identity:
-            raise GanaugError(
-                f"{folder} holds a study of another run, other images or other settings. Give another --out."
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise GanaugError(f"{folder} is not empty and holds no study. Give a new or empty folder as --out.")
-    else:
-        write_json(path, identity)
+    sources = find_sources(case, pools)
+    wanted = {
+        (arm, repetition): piece_of(case, choices[repetition.split], pace, arm, repetition)
+        for repetitions, arms in ((plan.repetitions(), plan.arms), (plan.probes(), (BASELINE, MIXED)))
+        for repetition in repetitions
+        for arm in arms
+    }
+    outcomes = train_pieces("arms", list(wanted.values()), sources, case.settings, case.folder / "pieces")
+    return Evidence(
+        outcomes={key: outcomes[piece.name] for key, piece in wanted.items()},
+        truths=[sources.truth(gan_name(split, 0)) for split in range(plan.splits)],
+        num_train=[len(sources.images(gan_name(split, 0)).indices("train")) for split in range(plan.splits)],
+        choices=tuple(choices),
+        trainings=[
+            {arm: wanted[arm, next(r for r in plan.repetitions() if r.split == split)].training for arm in plan.arms}
+            for split in range(plan.splits)
+        ],
+        example_pool=sources.pool(gan_name(0, 0), choices[0].mixing.truncation, 0)
+        if case.given is not None or case.draws_pools
+        else None,
+    )
 
 
-def settle_updates(
-    material: Material, images: ImageSet, recipe: Recipe, folder: Path, device: torch.device, jobs: int
-) -> Choice:
-    """The updates of every arm: as set, or chosen; what the budget allowed is kept for when the study goes on."""
-    if recipe.compare.updates is not None:
-        return Choice(recipe.compare.updates, None, ())
-    path = folder / "updates.json"
-    if not path.is_file():
-        write_json(path, {"longest": affordable_updates(material, recipe.compare, device, jobs)})
-    groups = [images.groups[index] for index in images.indices("train")]
-    longest = int(read_json(path)["longest"])
-    return choose_updates(material, groups, recipe.compare, longest, folder / "pieces", device, jobs)
-
-
-def most_trained_member(info: dict[str, Any]) -> str:
-    """The member whose discriminator has seen the most images: the joint one where there is one."""
-    counts = list(info["counts"]["train"].values())
-    members = STRATEGIES[info["strategy"]](len(counts))
-    return max(members, key=lambda member: sum(counts[k] for k in member.classes)).name
+def piece_of(case: Case, choice: Choice, pace: Pace, arm: str, repetition: Repetition) -> Piece:
+    training = trainings_of_all(choice, (arm,))[arm]
+    if ARMS[arm].given_the_gans_time:
+        training = replace(training, updates=longer_updates(choice.updates, case.run, case.info, pace))
+    unit, gan = gan_name(repetition.split, 0), gan_name(repetition.split, repetition.gan)
+    return make_piece(arm, unit, gan, repetition.draw, repetition.seed, training, choice.mixing)

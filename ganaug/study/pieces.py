@@ -1,48 +1,51 @@
-"""The many small trainings of a study, one single-threaded process for each core; finished pieces are kept on disk."""
+"""The many small trainings of a study: one single-threaded process for each core, or a cluster; finished pieces are kept on disk."""
 
+import hashlib
+import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
+from torch import nn
 
-from ..classify.backbones import build_classifier
-from ..classify.training import CurvePoint, Labeled, predict, train_classifier
+from ..classify.backbones import LEAST_SIZE, OWN, build_classifier, build_torchvision
+from ..classify.training import Mixing, Training, predict, train_classifier
+from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
-from ..gan.networks import Backbone
 from ..progress import track
 from ..runs import written_whole
 from ..settings import CompareSettings
 from .arms import ARMS
+from .units import Material, Sources
+
+NO_MIXING = Mixing(ratio=0.0, weight=0.0, real_only_share=0.0)
+WORKERS_TIMEOUT = 120  # seconds for the first worker of a cluster to appear
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One classifier to train. `rows` None means all training images, judged on `Material.held`; else `rows` are trained
-    on and `judged` are what it is judged on, both rows of the training images."""
+    """One classifier to train. What an arm does not use (GAN, draw, mixing) is empty, so that equal pieces are equal."""
 
-    name: str  # of its file
     arm: str
+    unit: str  # whose training images it is trained on and whose test images it judges
+    gan: str  # the unit whose discriminator and synthetic images it uses
+    draw: int
     seed: int
-    updates: int
-    rows: npt.NDArray[np.int64] | None = None
-    judged: npt.NDArray[np.int64] | None = None
+    training: Training
+    mixing: Mixing | None
 
-
-@dataclass(frozen=True)
-class Material:
-    """What every piece is made from."""
-
-    backbone: Backbone  # with the discriminator's weights
-    num_classes: int
-    train: Labeled
-    held: Labeled  # the images that judge pieces without rows of their own; their labels are not read here
-    synthetic: Labeled
-    mirror: str
+    @property
+    def name(self) -> str:
+        """Of its file; tells everything that decides the outcome beside the study's identity."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.arm.replace('/', '-')}-{self.unit}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -51,50 +54,112 @@ class Outcome:
     curve: npt.NDArray[np.float64]  # (points, 3): update, loss, accuracy
 
 
-def train_piece(piece: Piece, material: Material, settings: CompareSettings, device: torch.device) -> Outcome:
+def make_piece(arm: str, unit: str, gan: str, draw: int, seed: int, training: Training, mixing: Mixing) -> Piece:
+    """The piece, without what its arm does not use."""
+    found = ARMS[arm]
+    return Piece(
+        arm=arm,
+        unit=unit,
+        gan=gan if found.uses_gan else "",
+        draw=draw if found.uses_pool else 0,
+        seed=seed + found.seed_shift,
+        training=replace(training, augmentation=found.augmentation),
+        mixing=mixing if found.mixes or found.uses_pool else None,
+    )
+
+
+def material_of(piece: Piece, sources: Sources, settings: CompareSettings) -> Material:
+    truncation = piece.mixing.truncation if piece.mixing is not None and ARMS[piece.arm].uses_pool else None
+    return sources.material(piece.unit, piece.gan, piece.draw, truncation, settings.classifier == OWN)
+
+
+def build_model(piece: Piece, material: Material, settings: CompareSettings) -> nn.Module:
+    if material.backbone is not None:
+        return build_classifier(material.backbone, material.num_classes, ARMS[piece.arm].init, piece.seed)
+    size = classifier_size(settings, material.train.images.shape[-1])
+    return build_torchvision(
+        settings.classifier, material.num_classes, size, settings.classifier_weights, seed=piece.seed
+    )
+
+
+def classifier_size(settings: CompareSettings, image_size: int) -> int:
+    """Pixels that a torchvision classifier sees."""
+    return settings.classifier_size or max(image_size, LEAST_SIZE)
+
+
+def train_piece(piece: Piece, material: Material, settings: CompareSettings) -> Outcome:
     """Trains and judges one classifier. The same piece gives the same outcome in any process and in any order."""
+    device = resolve_device(settings.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
-    arm = ARMS[piece.arm]
-    model = build_classifier(material.backbone, material.num_classes, arm.init, piece.seed)
-    synthetic = material.synthetic if arm.synthetic else None
-    train, judged = material.train, material.held.images
-    if piece.rows is not None and piece.judged is not None:
-        judged = train.images[piece.judged]
-        train = Labeled(train.images[piece.rows], train.labels[piece.rows])
-    curve = train_classifier(model, train, synthetic, piece.updates, settings, material.mirror, piece.seed, device)
-    return Outcome(predict(model, judged, device), _curve_array(curve))
+    model = build_model(piece, material, settings)
+    diet = ARMS[piece.arm].diet(material.train, material.pool, material.num_beside, piece.seed)
+    curve = train_classifier(
+        model, diet, piece.training, piece.mixing or NO_MIXING, material.mirror, piece.seed, device
+    )
+    points = np.array([(point.update, point.loss, point.accuracy) for point in curve], np.float64).reshape(-1, 3)
+    return Outcome(predict(model, material.judged, device), points)
 
 
 def train_pieces(
-    label: str,
-    pieces: Sequence[Piece],
-    material: Material,
-    settings: CompareSettings,
-    folder: Path,
-    device: torch.device,
-    jobs: int,
+    label: str, pieces: Iterable[Piece], sources: Sources, settings: CompareSettings, folder: Path
 ) -> dict[str, Outcome]:
-    """The outcomes by piece name. Those found in `folder` are read; the others are trained, `jobs` at a time, and kept."""
-    missing = [piece for piece in pieces if not _path(folder, piece).is_file()]
-    with track(label, len(pieces), len(pieces) - len(missing)) as advance:
-        work = (delayed(_train_named)(piece, material, settings, device) for piece in missing)
-        finished = Parallel(n_jobs=min(jobs, len(missing)), return_as="generator_unordered")(work) if missing else ()
-        for done, (piece, outcome) in enumerate(finished, start=len(pieces) - len(missing) + 1):
-            with written_whole(_path(folder, piece)) as temporary, temporary.open("wb") as file:
+    """The outcomes by piece name. Those found in `folder` are read; the others are trained and kept."""
+    wanted = {piece.name: piece for piece in pieces}
+    missing = [piece for piece in wanted.values() if not _path(folder, piece.name).is_file()]
+    missing.sort(key=lambda piece: -piece.training.updates)  # long ones first, so that the cores end together
+    work = ((piece, material_of(piece, sources, settings), settings) for piece in missing)
+    with track(label, len(wanted), len(wanted) - len(missing)) as advance:
+        finished = in_parallel(_train_named, work, len(missing), settings)
+        for done, (name, outcome) in enumerate(finished, start=len(wanted) - len(missing) + 1):
+            with written_whole(_path(folder, name)) as temporary, temporary.open("wb") as file:
                 np.savez(file, probabilities=outcome.probabilities, curve=outcome.curve)
-            advance(done, piece.name)
-    return {piece.name: _read(_path(folder, piece)) for piece in pieces}
+            advance(done)
+    return {name: _read(_path(folder, name)) for name in wanted}
 
 
-def _train_named(
-    piece: Piece, material: Material, settings: CompareSettings, device: torch.device
-) -> tuple[Piece, Outcome]:
-    return piece, train_piece(piece, material, settings, device)
+def in_parallel(
+    function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], count: int, settings: CompareSettings
+) -> Iterator[Any]:
+    """The function's results, in the order in which they are done: on this machine's cores, `settings.cluster`, or whatever
+    `joblib.parallel_config` says around the call. A piece whose worker dies is done again by another one of a cluster."""
+    if not count:
+        return
+    with _backend(settings) as jobs:
+        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(
+            delayed(function)(*argument) for argument in arguments
+        )
 
 
-def _path(folder: Path, piece: Piece) -> Path:
-    return folder / f"{piece.name}.npz"
+def num_jobs(settings: CompareSettings) -> int:
+    """Trainings at a time on this machine."""
+    on_cpu = resolve_device(settings.device).type == "cpu"
+    return (settings.jobs or num_cores()) if on_cpu else 1
+
+
+@contextmanager
+def _backend(settings: CompareSettings) -> Iterator[int]:
+    if settings.cluster is None:
+        yield num_jobs(settings)
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise GanaugError("compare.cluster needs Dask: pip install 'ganaug[cluster]'.") from None
+    try:
+        client = Client(settings.cluster, timeout=WORKERS_TIMEOUT)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise GanaugError(f"the cluster {settings.cluster} does not answer: {error}.") from None
+    with client, parallel_config(backend="dask", wait_for_workers_timeout=WORKERS_TIMEOUT):
+        yield -1
+
+
+def _train_named(piece: Piece, material: Material, settings: CompareSettings) -> tuple[str, Outcome]:
+    return piece.name, train_piece(piece, material, settings)
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npz"
 
 
 def _read(path: Path) -> Outcome:
@@ -103,7 +168,3 @@ def _read(path: Path) -> Outcome:
             return Outcome(stored["probabilities"], stored["curve"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise GanaugError(f"{path} cannot be read: {error}. Delete it and repeat the command.") from None
-
-
-def _curve_array(curve: Sequence[CurvePoint]) -> npt.NDArray[np.float64]:
-    return np.array([(point.update, point.loss, point.accuracy) for point in curve], np.float64).reshape(-1, 3)

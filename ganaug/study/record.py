@@ -1,6 +1,8 @@
 """What a study leaves behind: study.json and the tables and images beside it."""
 
 import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,205 +11,284 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..classify.training import Labeled
-from ..data import manifest
-from ..data.cache import ImageSet
-from ..progress import warn
-from ..runs import SCHEMA, RunFolder, checkpoint_of, describe_versions, read_json, written_whole
-from ..settings import CompareSettings, Recipe
-from .arms import ARMS, QUESTIONS
-from .convergence import Choice
-from .pieces import Material, Outcome, Piece
-from .statistics import METRICS, confusion_matrices, paired_differences, recalls, score
-from .verdict import explain, judge
+from ..progress import say, warn
+from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
+from ..settings import Recipe, dump_recipe
+from .analysis import Evidence, analyse
+from .arms import MIXED
+from .case import Case, was_made_by
+from .cost import read_losses
+from .search import Choice
+from .statistics import METRICS, confusion_matrices, recalls, score
 
-PRIMARY_METRIC = "balanced_accuracy"
 NUM_EXAMPLES = 20  # images of each class kept for the report
 FEW_SEEDS, FEW_TEST_IMAGES = 6, 200
 
 
-def describe_study(
-    run: RunFolder,
-    info: dict[str, Any],
-    images: ImageSet,
-    recipe: Recipe,
-    material: Material,
-    choice: Choice,
-    pieces: list[Piece],
-    outcomes: dict[str, Outcome],
-    folder: Path,
-    source: Path,
-) -> dict[str, Any]:
-    """study.json: scores of every arm and seed, paired differences, verdict, and all that tells how it was done.
+@dataclass(frozen=True)
+class Comparison:
+    """The result of a study. All scores and differences are fractions; intervals are of 95 %."""
 
-    `source` is the folder of the synthetic images, `folder` the study's own.
-    """
-    names, truth = list(images.class_names), material.held.labels
-    predictions = {
-        arm: np.stack([outcomes[piece.name].probabilities.argmax(axis=1) for piece in pieces if piece.arm == arm])
-        for arm in ARMS
-    }
-    confusions = {arm: confusion_matrices(truth, predicted, len(names)) for arm, predicted in predictions.items()}
-    differences: list[dict[str, Any]] = [
-        {
-            "arm": arm,
-            "baseline": baseline,
-            "metric": metric,
-            "mean": difference.mean,
-            "low": difference.low,
-            "high": difference.high,
-            "pairs": len(difference.values),
-            "values": difference.values,
-            "verdict": judge(difference.low, difference.high),
-        }
-        for arm, baseline in QUESTIONS
-        for metric, difference in paired_differences(truth, predictions[arm], predictions[baseline], len(names)).items()
+    folder: Path  # of study.json
+    verdict: str  # helps, hurts, equivalent or inconclusive
+    sentence: str  # the verdict in words, with its figures
+    scores: pd.DataFrame  # arm, repetition, split, gan, draw, seed, accuracy, balanced_accuracy, macro_f1
+    differences: pd.DataFrame  # arm, baseline, metric, mean, low, high, p_value, p_holm, verdict
+    classes: pd.DataFrame  # arm, baseline, class, mean, low, high: of recalls
+    variance: pd.DataFrame  # source, deviation, share: of a single repetition's difference
+    choices: (
+        pd.DataFrame
+    )  # split, arm, step, setting, balanced_accuracy, log_loss, chosen: what was tried on inner folds
+
+
+def read_comparison(folder: str | Path) -> Comparison:
+    """The tables of a complete study. Raises `GanaugError` where it is not complete."""
+    study = read_json(Path(folder) / "study.json")
+    candidates = [
+        {"split": split, **candidate}
+        for split, choice in enumerate(study["choices"])
+        for candidate in choice["candidates"]
     ]
-    arm, baseline = QUESTIONS[0]
-    asked = next(d for d in differences if (d["arm"], d["baseline"], d["metric"]) == (arm, baseline, PRIMARY_METRIC))
-    synthetic_counts = np.bincount(material.synthetic.labels, minlength=len(names)).tolist()
-    counts = {
-        "train": images.counts("train"),
-        "test": images.counts("test"),
-        "synthetic": dict(zip(names, synthetic_counts, strict=True)),
+    return Comparison(
+        folder=Path(folder),
+        verdict=study["verdict"],
+        sentence=study["sentence"],
+        scores=pd.DataFrame(score_rows(study)),
+        differences=pd.DataFrame(study["differences"]).drop(columns=["values"]),
+        classes=pd.DataFrame(study["class_differences"]),
+        variance=pd.DataFrame(study["variance"]),
+        choices=pd.DataFrame(candidates),
+    )
+
+
+def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) -> Comparison:
+    """Writes the study's files, study.json last, and returns its tables."""
+    settled = {
+        "arms": case.plan.arms,
+        "splits": case.plan.splits,
+        "gans": case.plan.gans,
+        "seeds": case.plan.seeds,
+        "tune": case.plan.tune,
+        "budget": None,
+        "max_updates": int(read_json(case.folder / "pace.json")["longest"]),  # what the budget allowed
     }
+    final = case.recipe.model_copy(update={"compare": case.settings.model_copy(update=settled)})
+    write_text(case.folder / "recipe.yaml", dump_recipe(final))
+    study = describe_study(case, evidence, final)
+    write_tables(case, evidence, study)
+    write_json(
+        case.folder / "study.json", study | {"seconds": round(sum(seconds.values()), 1), "seconds_of": dict(seconds)}
+    )
+    say(study["sentence"])
+    return read_comparison(case.folder)
+
+
+def describe_study(case: Case, evidence: Evidence, recipe: Recipe) -> dict[str, Any]:
+    """study.json: scores of every arm and repetition, paired differences, verdict, and all that tells how it was done."""
+    names = list(case.images.class_names)
+    results = analyse(case.plan, evidence, len(names), case.settings.equivalence / 100)
+    repetitions = case.plan.repetitions()
+    confusions = {
+        arm: np.concatenate(
+            [
+                confusion_matrices(evidence.truths[r.split], evidence.predictions(arm, [r]), len(names))
+                for r in repetitions
+            ]
+        )
+        for arm in case.plan.arms
+    }
+    arm, baseline = results.primary
+    pool = evidence.example_pool
+    counts = {"train": case.images.counts("train"), "test": count(names, evidence.truths[0])}
+    if pool is not None:
+        counts["synthetic"] = count(names, pool.labels)
+    first = evidence.choices[0]
     return {
         "schema": SCHEMA,
-        "verdict": asked["verdict"],
-        "sentence": explain(
-            asked["verdict"], PRIMARY_METRIC, asked["mean"], asked["low"], asked["high"], asked["pairs"]
-        ),
-        "primary": {"arm": arm, "baseline": baseline, "metric": PRIMARY_METRIC},
+        "verdict": results.verdict,
+        "sentence": results.sentence + remarks(case, evidence),
+        "preset": case.plan.preset,
+        "primary": {"arm": arm, "baseline": baseline, "metric": results.metric},
+        "equivalence": case.settings.equivalence / 100,
         "arms": {
             name: {key: value.tolist() for key, value in score(matrix).items()} for name, matrix in confusions.items()
         },
-        "differences": differences,
+        "differences": results.differences,
+        "class_differences": [row | {"class": names[row["class"]]} for row in results.class_differences],
+        "variance": results.variance,
+        "needed": results.needed,
+        "mcnemar": results.mcnemar,
         "per_class": {
             name: dict(zip(names, _recall_lists(matrix), strict=True)) for name, matrix in confusions.items()
         },
         "confusion": {name: matrix.sum(axis=0).astype(int).tolist() for name, matrix in confusions.items()},
         "class_names": names,
         "counts": counts,
-        "seeds": list(range(recipe.compare.seeds)),
-        "updates": choice.to_json(),
+        "repetitions": [asdict(repetition) for repetition in repetitions],
+        "seeds": list(range(len(repetitions))),
+        "updates": {
+            "chosen": first.updates,
+            "converged": first.to_json()["converged"],
+            "candidates": updates_tried(first),
+        },
+        "choices": [
+            choice.to_json() | {"trainings": {arm: asdict(training) for arm, training in given.items()}}
+            for choice, given in zip(evidence.choices, evidence.trainings, strict=True)
+        ],
+        "left_out": sorted(set().union(*case.copies.values())),
         "settings": recipe.model_dump(mode="json"),
         "versions": describe_versions(),
-        "source": info["source"],
-        "run": str(run.root),
-        "notes": find_caveats(recipe.compare, choice, counts, info, read_json(run.check)),
-        "reproduce": commands_to_reproduce(run, info, folder, source),
+        "source": case.info["source"],
+        "run": str(case.run.root),
+        "notes": find_caveats(case, evidence, counts),
+        "reproduce": commands_to_reproduce(case),
     }
 
 
+def count(names: list[str], labels: npt.NDArray[np.int64]) -> dict[str, int]:
+    return dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
+
+
+def updates_tried(choice: Choice) -> list[dict[str, Any]]:
+    """The baseline's scores by number of updates."""
+    return [
+        {
+            "updates": candidate.setting["updates"],
+            "balanced_accuracy": candidate.balanced_accuracy,
+            "log_loss": candidate.log_loss,
+        }
+        for candidate in choice.candidates
+        if candidate.step == "updates" and candidate.arm == choice.candidates[0].arm
+    ]
+
+
+def remarks(case: Case, evidence: Evidence) -> str:
+    """What must not be read without the verdict."""
+    found = ""
+    if MIXED in case.plan.arms and all(choice.worth_mixing is False for choice in evidence.choices):
+        found += " On the inner folds no share of synthetic images did better than none: they are not worth using here."
+    if case.plan.preset == "demo":
+        found += " A demonstration, no evidence: one GAN, and arms that were not tuned."
+    return found
+
+
 def _recall_lists(confusion: npt.NDArray[np.float64]) -> list[list[float | None]]:
-    """(num_seeds, K, K) -> for each class its recall in each seed; None without a test image."""
+    """(R, K, K) -> for each class its recall in each repetition; None without a test image."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in recalls(confusion).T]
 
 
-def find_caveats(
-    settings: CompareSettings,
-    choice: Choice,
-    counts: dict[str, dict[str, int]],
-    info: dict[str, Any],
-    check: dict[str, Any],
-) -> list[str]:
+def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int]]) -> list[str]:
     """What a reader of the verdict must know, in plain sentences."""
-    notes = []
-    for problem in check["problems"]:
-        if problem["kind"] in ("split-leak", "label-conflict"):
+    plan, settings, notes = case.plan, case.settings, []
+    if plan.preset == "demo":
+        notes.append(
+            "The preset demo shows how it works and is no evidence: one GAN, mixing and training as set by default. "
+            f"For evidence: ganaug compare {shlex.quote(str(case.run.root))} --out STUDY --preset standard"
+        )
+    dropped = sorted(set().union(*case.copies.values()))
+    if dropped:
+        notes.append(f"{len(dropped)} test images were left out, as copies of images that are trained on.")
+    for problem in read_json(case.run.check)["problems"]:
+        if problem["kind"] == "label-conflict":
             notes.append(f"The check of the data found {problem['message']}; `ganaug check` names the files.")
-    if choice.converged is None:
-        notes.append("The number of updates was set by hand; whether the arms converged was not measured.")
-    elif not choice.converged:
+    notes += describe_convergence(case, evidence)
+    if plan.tune and not case.refits_folds and case.uses_gans:
         notes.append(
-            f"Not converged: with up to {choice.candidates[-1].updates} updates, the baseline was still improving or had "
-            "learned nothing. An under-trained baseline makes any augmentation look good: repeat the study in another folder with a "
-            "larger budget or compare.max_updates."
+            "The synthetic images were given, so that their share was not chosen: a generator that has seen the inner folds "
+            "cannot be judged on them. Arms that use them are trained as was best for the baseline."
         )
-    if choice.candidates and choice.candidates[-1].updates < settings.max_updates:
+    if plan.tune:
         notes.append(
-            f"The budget allowed no more than {choice.candidates[-1].updates} of {settings.max_updates} updates."
+            "What the arms were given was chosen once on inner folds; the chance in that choice is not in the intervals."
         )
-    if settings.seeds < FEW_SEEDS:
-        notes.append(f"Only {settings.seeds} seeds: intervals are wide. {FEW_SEEDS} or more are advised.")
+    if plan.splits * plan.seeds < FEW_SEEDS:
+        notes.append(
+            f"Only {plan.splits * plan.seeds} repetitions: intervals are wide. {FEW_SEEDS} or more are advised."
+        )
     num_test = sum(counts["test"].values())
     if num_test < FEW_TEST_IMAGES:
         notes.append(f"Only {num_test} test images: differences of a few points cannot be told from chance.")
-    without = [name for name, count in counts["synthetic"].items() if count == 0]
+    without = [name for name, number in counts.get("synthetic", {}).items() if number == 0]
     if without:
         notes.append(f"There are no synthetic images of: {', '.join(without)}.")
-    if info["strategy"] == "per-class":
+    if case.info["strategy"] == "per-class" and any(arm.startswith("discriminator/") for arm in plan.arms):
         notes.append(
             "One GAN for each class: the discriminator's arms start from that of the class with the most images."
         )
-    notes.append("One generator and one split stand behind this verdict; another seed of the fit may give another.")
+    if case.uses_gans and plan.gans * plan.splits == 1:
+        notes.append(
+            "One GAN stands behind this verdict, which holds for its images; another seed of the fit may give another."
+        )
+    if plan.splits == 1:
+        notes.append("One split stands behind this verdict; its test images are varied, its training images are not.")
+    if settings.classifier != "discriminator":
+        pretrained = "pretrained" if settings.classifier_weights else "untrained"
+        notes.append(f"The classifier is {settings.classifier}, {pretrained} at the start of every arm.")
     return notes
 
 
-def commands_to_reproduce(run: RunFolder, info: dict[str, Any], folder: Path, source: Path) -> list[str]:
+def describe_convergence(case: Case, evidence: Evidence) -> list[str]:
+    if case.settings.updates is not None:
+        return ["The number of updates was set by hand; whether the arms converged was not measured."]
+    notes = []
+    failed = sorted({arm for choice in evidence.choices for arm, done in choice.converged.items() if not done})
+    if failed:
+        most = max(choice.updates for choice in evidence.choices)
+        notes.append(
+            f"Not converged: with up to {most} updates, {', '.join(failed)} still gained or had learned nothing. An "
+            "under-trained baseline makes any augmentation look good: repeat the study in another folder with a larger budget "
+            "or compare.max_updates."
+        )
+        longest = int(read_json(case.folder / "pace.json")["longest"])
+        if longest < case.settings.max_updates:
+            notes.append(f"The budget allowed no more than {longest} of {case.settings.max_updates} updates.")
+    return notes
+
+
+def commands_to_reproduce(case: Case) -> list[str]:
     """The commands that give the same study again; of a foreign folder of synthetic images, that folder is needed."""
-    recipe = shlex.quote(str(folder / "recipe.yaml"))
+    recipe, source = case.folder / "recipe.yaml", case.synthetic
+    fit = shlex.join(["ganaug", "fit", str(case.info["source"]), "--out", "RUN", "--recipe", str(recipe)])
+    study = f"ganaug compare RUN --out STUDY --recipe {shlex.quote(str(recipe))}"
+    if source is None:
+        return [fit, study, "ganaug report STUDY"]
     request = source / "recipe.yaml"
-    made_here = request.is_file() and was_made_by(run, info, source)
+    if request.is_file() and was_made_by(case.run, case.info, source):
+        images = f"ganaug synthesize RUN --out SYNTHETIC --recipe {shlex.quote(str(request))}"
+        return [fit, images, f"{study} --synthetic SYNTHETIC", "ganaug report STUDY"]
+    return [fit, f"{study} --synthetic {shlex.quote(str(source))}", "ganaug report STUDY"]
+
+
+def score_rows(study: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        f"ganaug fit {shlex.quote(info['source'])} --out RUN --recipe {recipe}",
-        *([f"ganaug synthesize RUN --out SYNTHETIC --recipe {shlex.quote(str(request))}"] if made_here else []),
-        f"ganaug compare RUN --out STUDY --recipe {recipe} "
-        f"--synthetic {'SYNTHETIC' if made_here else shlex.quote(str(source))}",
-        "ganaug report STUDY",
-    ]
-
-
-def was_made_by(run: RunFolder, info: dict[str, Any], source: Path) -> bool:
-    """Whether all synthetic images of a folder come from the run's own generators, by its manifest."""
-    if not (source / manifest.NAME).is_file():
-        return False
-    table = manifest.read_manifest(source)
-    own = {checkpoint_of(run.member(name) / "generator.safetensors") for name in info["members"]}
-    return "checkpoint" in table and set(table.loc[table["source"] != "real", "checkpoint"]) <= own
-
-
-def write_tables(
-    folder: Path,
-    run: RunFolder,
-    info: dict[str, Any],
-    pieces: list[Piece],
-    outcomes: dict[str, Outcome],
-    study: dict[str, Any],
-    material: Material,
-) -> None:
-    """metrics.csv, curves.csv, gan.csv and examples.npz, for the report and for readers of tables."""
-    metrics = [
-        {"arm": arm, "seed": seed, **{metric: scores[metric][i] for metric in METRICS}}
+        {"arm": arm, "repetition": number, **repetition, **{metric: scores[metric][number] for metric in METRICS}}
         for arm, scores in study["arms"].items()
-        for i, seed in enumerate(study["seeds"])
+        for number, repetition in enumerate(study["repetitions"])
     ]
+
+
+def write_tables(case: Case, evidence: Evidence, study: dict[str, Any]) -> None:
+    """metrics.csv, curves.csv, gan.csv and examples.npz, for the report and for readers of tables."""
     curves = [
-        {
-            "arm": piece.arm,
-            "seed": piece.seed,
-            "update": int(update),
-            "loss": round(loss, 5),
-            "accuracy": round(accuracy, 5),
-        }
-        for piece in pieces
-        for update, loss, accuracy in outcomes[piece.name].curve.tolist()
+        {"arm": arm, "seed": number, "update": int(update), "loss": round(loss, 5), "accuracy": round(accuracy, 5)}
+        for arm in case.plan.arms
+        for number, repetition in enumerate(case.plan.repetitions())
+        for update, loss, accuracy in evidence.outcomes[arm, repetition].curve.tolist()
     ]
-    gan = pd.concat([read_losses(run, name) for name in info["members"]], ignore_index=True)
-    for name, table in (("metrics", pd.DataFrame(metrics)), ("curves", pd.DataFrame(curves)), ("gan", gan)):
-        with written_whole(folder / f"{name}.csv") as temporary:
+    losses = {name: read_losses(case.run, name) for name in case.info["members"]}
+    for name in (name for name, table in losses.items() if table.empty):
+        warn(f"the losses of {name} cannot be read, and the report will not show them")
+    gan = pd.concat(losses.values(), ignore_index=True)
+    tables = {"metrics": pd.DataFrame(score_rows(study)), "curves": pd.DataFrame(curves), "gan": gan}
+    for name, table in tables.items():
+        with written_whole(case.folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
-    with written_whole(folder / "examples.npz") as temporary, temporary.open("wb") as file:
-        real = first_of_each(material.train, material.num_classes)
-        np.savez_compressed(file, real=real, synthetic=first_of_each(material.synthetic, material.num_classes))
-
-
-def read_losses(run: RunFolder, member: str) -> pd.DataFrame:
-    """The losses of a member's training; no rows where the file is gone or damaged, for which no verdict need wait."""
-    try:
-        return pd.read_csv(run.member(member) / "metrics.csv").assign(member=member)
-    except (OSError, ValueError) as error:
-        warn(f"the losses of {member} cannot be read, and the report will not show them: {error}")
-        return pd.DataFrame()
+    if evidence.example_pool is None:
+        return
+    num_classes = len(case.images.class_names)
+    with written_whole(case.folder / "examples.npz") as temporary, temporary.open("wb") as file:
+        real = first_of_each(Labeled(*case.images.subset("train")), num_classes)
+        np.savez_compressed(file, real=real, synthetic=first_of_each(evidence.example_pool, num_classes))
 
 
 def first_of_each(labeled: Labeled, num_classes: int) -> npt.NDArray[np.uint8]:

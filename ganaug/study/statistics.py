@@ -1,8 +1,9 @@
-"""Scores and paired differences with intervals. Pure functions on arrays; no file, no training.
+"""Paired differences with intervals, tests and the sources of their variance. Pure functions on arrays; no file, no training.
 
-Predictions are integers (num_seeds, num_images) of the same test images, paired: row s of two arms had the same seed.
+Predictions are integers (R, N): R repetitions on the same N test images, paired: row r of two arms had the same seeds.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,13 @@ from scipy import stats
 
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float32]
 
 NUM_RESAMPLES = 1000
+BLOCK = 64  # resamples at a time
+LEVEL = 0.95
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+MOST = 10_000  # repetitions or times as many images that a projection considers
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,17 @@ class Difference:
     mean: float
     low: float
     high: float
-    values: list[float]  # for each seed
+    p_value: float  # two-sided, of no difference
+    values: list[float]  # of each repetition
+    of_repetitions: float  # the part of the mean's variance that more repetitions, or splits, would lower
+    of_images: float  # the part that more test images would lower
+    num_units: int  # independent repetitions: splits, GANs or seeds
 
 
 def confusion_matrices(truth: Labels, predictions: Labels, num_classes: int, weights: Floats | None = None) -> Floats:
-    """(num_seeds, K, K), rows the truth. `weights` (num_images,) counts each image so often."""
+    """(R, K, K), rows the truth. `weights` (N,) counts each image so often."""
     weights = np.ones(len(truth)) if weights is None else weights
-    cells = truth * num_classes + predictions  # (num_seeds, num_images)
+    cells = truth * num_classes + predictions  # (R, N)
     counts = [np.bincount(row, weights, minlength=num_classes**2) for row in cells]
     return np.asarray(counts, np.float64).reshape(-1, num_classes, num_classes)
 
@@ -37,10 +46,15 @@ def confusion_matrices(truth: Labels, predictions: Labels, num_classes: int, wei
 def score(confusion: Floats) -> dict[str, Floats]:
     """Confusion matrices (..., K, K) -> the METRICS, each (...). Classes without a test image are left out of the means."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)  # (..., K)
-    actual, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return _score(hits, confusion.sum(axis=-1), confusion.sum(axis=-2))
+
+
+def _score(hits: Floats, actual: Floats, predicted: Floats) -> dict[str, Floats]:
+    """From images (..., K) of each class that were recognised, that there are, and that were taken for it."""
     present = actual > 0
-    recall = np.divide(hits, actual, out=np.zeros_like(hits), where=present)
-    f1 = np.divide(2 * hits, actual + predicted, out=np.zeros_like(hits), where=(actual + predicted) > 0)
+    recall = np.divide(hits, actual, out=np.zeros_like(hits), where=np.broadcast_to(present, hits.shape))
+    either = actual + predicted
+    f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
     num_present = np.maximum(present.sum(axis=-1), 1)
     return {
         "accuracy": hits.sum(axis=-1) / np.maximum(actual.sum(axis=-1), 1),
@@ -56,64 +70,242 @@ def recalls(confusion: Floats) -> Floats:
     return recall
 
 
+def class_metric(class_index: int) -> str:
+    """The name of a class's recall among the metrics of `paired_differences`."""
+    return f"recall_{class_index}"
+
+
 def paired_differences(
-    truth: Labels, arm: Labels, baseline: Labels, num_classes: int, seed: int = 0, level: float = 0.95
+    truth: Labels, arm: Labels, baseline: Labels, num_classes: int, groups: Sequence[int] | None = None, seed: int = 0
 ) -> dict[str, Difference]:
-    """For each metric the mean paired difference and its interval.
+    """The mean paired difference and its interval, for each of METRICS and the recall of each class with test images.
 
-    Two sources of chance are counted: the seeds of the training, by the variance over the pairs, and the draw of the test
-    images, by bootstrap within each class (Efron & Tibshirani, 1993, chapter 6). Their variances add, as in a crossed design
-    (the part that both share is then counted twice, so the interval errs on the wide side), and Student's t takes the
-    degrees of freedom of Welch (1947) and Satterthwaite (1946), so that few seeds give wide intervals. Test images on which
+    A hierarchical paired bootstrap over repetitions and test images, which cross: every repetition judges every image. The
+    images are resampled within each class (Efron & Tibshirani, 1993, chapter 6); what resampling the repetitions gives is known
+    in closed form, their variance. Both contain the part that repetition and image have in common, which is subtracted once, as
+    for rows and columns that cross (Owen, 2007, The pigeonhole bootstrap, https://arxiv.org/abs/0712.1111). Student's t with the
+    degrees of freedom of Welch (1947) and Satterthwaite (1946) makes few repetitions give wide intervals. Test images on which
     the arms always agree do not prove that all images are so: see `least_image_variance`.
+
+    `groups` (R,): repetitions with equal numbers, of one GAN, are not independent; their mean counts as one.
     """
-    num_images = arm.shape[1]
-    observed = _metric_differences(truth, arm, baseline, num_classes, np.ones(num_images))
-    rng = np.random.default_rng(seed)
-    resampled: dict[str, list[float]] = {metric: [] for metric in METRICS}
-    rows_of_class = [rows for rows in (np.flatnonzero(truth == k) for k in range(num_classes)) if len(rows)]
-    for _ in range(NUM_RESAMPLES):
-        weights = np.zeros(num_images)
-        for rows in rows_of_class:
-            weights[rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
-        for metric, values in _metric_differences(truth, arm, baseline, num_classes, weights).items():
-            resampled[metric].append(float(values.mean()))
+    numbers = np.arange(len(arm)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    units = np.eye(numbers.max() + 1)[numbers]  # (R, U)
+    units = units / units.sum(axis=0)
     counts = np.bincount(truth, minlength=num_classes)
-    return {
-        metric: _interval(
-            values,
-            max(float(np.var(resampled[metric], ddof=1)), least_image_variance(counts, by_class=metric != "accuracy")),
-            num_images,
-            level,
-        )
-        for metric, values in observed.items()
-    }
+    taken = (_one_hot(arm, num_classes), _one_hot(baseline, num_classes))
+    observed = _metric_differences(np.ones((1, len(truth)), np.float32), *taken, truth, counts)
+    rng = np.random.default_rng(seed)
+    parts: list[dict[str, Floats]] = []
+    for start in range(0, NUM_RESAMPLES, BLOCK):
+        weights = _resample(truth, counts, min(BLOCK, NUM_RESAMPLES - start), rng)
+        drawn = _metric_differences(weights, *taken, truth, counts)
+        parts.append({metric: values @ units for metric, values in drawn.items()})
+    found = {}
+    for metric, values in observed.items():
+        resampled = np.concatenate([part[metric] for part in parts])  # (NUM_RESAMPLES, U)
+        floor = least_image_variance(counts, metric)
+        found[metric] = _crossed_interval(values[0], values[0] @ units, resampled, len(truth), floor)
+    return found
 
 
-def least_image_variance(counts: Labels, by_class: bool) -> float:
-    """Lower limit of the variance that the draw of the test images gives a mean, over classes or over images.
+def _one_hot(predictions: Labels, num_classes: int) -> Counts:
+    """(N, R, K): the class each image was taken for."""
+    return np.eye(num_classes, dtype=np.float32)[predictions.T]
 
-    `counts`: test images of each class. By Laplace's rule of succession the next image of a class is one on which the arms
-    differ with a probability of at least 1 / (n + 2), whatever n images have shown; a bootstrap of few images that agree
-    would say 0.
-    """
-    present = counts[counts > 0]
-    if by_class:
-        return float((1 / (present * (present + 2))).sum() / len(present) ** 2)
-    return float((present / (present + 2)).sum() / present.sum() ** 2)
+
+def _resample(truth: Labels, counts: Labels, number: int, rng: np.random.Generator) -> Counts:
+    """(number, N): how often each image is drawn, as many of each class as there are."""
+    weights = np.zeros((number, len(truth)), np.float32)
+    for k in np.flatnonzero(counts):
+        rows = np.flatnonzero(truth == k)
+        weights[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=number)
+    return weights
 
 
 def _metric_differences(
-    truth: Labels, arm: Labels, baseline: Labels, num_classes: int, weights: Floats
+    weights: Counts, arm: Counts, baseline: Counts, truth: Labels, counts: Labels
 ) -> dict[str, Floats]:
-    scores = [score(confusion_matrices(truth, predictions, num_classes, weights)) for predictions in (arm, baseline)]
-    return {metric: scores[0][metric] - scores[1][metric] for metric in METRICS}
+    """Weights (B, N) of the images and the predictions (N, R, K) of two arms -> each metric's differences (B, R).
+
+    Counts of single precision are exact up to 2^24 images.
+    """
+    scores = []
+    for taken in (arm, baseline):
+        recognised = np.zeros((len(weights), *taken.shape[1:]))
+        assigned = np.zeros_like(recognised)
+        for k in np.flatnonzero(counts):
+            rows = np.flatnonzero(truth == k)
+            of_class = (weights[:, rows] @ taken[rows].reshape(len(rows), -1)).reshape(recognised.shape)
+            recognised[:, :, k] = of_class[:, :, k]
+            assigned += of_class
+        actual = np.broadcast_to(counts.astype(np.float64), recognised.shape)
+        recall = {class_metric(int(k)): recognised[:, :, k] / counts[k] for k in np.flatnonzero(counts)}
+        scores.append(_score(recognised, actual, assigned) | recall)
+    return {metric: scores[0][metric] - scores[1][metric] for metric in scores[0]}
 
 
-def _interval(values: Floats, of_images: float, num_images: int, level: float) -> Difference:
-    num_seeds = len(values)
-    of_seeds = float(values.var(ddof=1)) / num_seeds
-    mean, variance = float(values.mean()), of_seeds + of_images
-    freedom = variance**2 / (of_seeds**2 / (num_seeds - 1) + of_images**2 / max(1, num_images - 1))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
-    return Difference(mean, mean - half, mean + half, values.tolist())
+def least_image_variance(counts: Labels, metric: str) -> float:
+    """Lower limit of the variance that the draw of the test images gives a mean of `metric`.
+
+    `counts`: test images of each class. By Laplace's rule of succession the next of n images is one on which the arms differ with
+    a probability of at least 1 / (n + 2), whatever the others have shown; a bootstrap of images that agree would say 0.
+    """
+    if metric.startswith("recall_"):
+        counts = counts[[int(metric.removeprefix("recall_"))]]
+    present = counts[counts > 0]
+    of_each = 1 / (len(present) * present) if metric != "accuracy" else np.full(len(present), 1 / present.sum())
+    return float((of_each**2 * present).sum() / (present.sum() + 2))
+
+
+def _crossed_interval(
+    values: Floats, units: Floats, resampled: Floats, num_images: int, least_of_images: float
+) -> Difference:
+    """`values` (R,), their means `units` (U,) over what belongs together, and those `resampled` (B, U) with other test images."""
+    number = len(units)
+    of_units = float(units.var(ddof=1)) / number
+    of_images = float(resampled.mean(axis=1).var(ddof=1))
+    alone = float(
+        resampled.var(axis=0, ddof=1).mean()
+    )  # of one unit: what its images have, in common with others and not
+    common = max(0.0, alone - of_images) / (number - 1)  # counted in both of the above
+    of_images_alone = max(of_images - common, least_of_images)
+    variance = of_units + of_images_alone
+    freedom = variance**2 / (of_units**2 / (number - 1) + of_images_alone**2 / max(1, num_images - 1))
+    return _student(values, float(units.mean()), variance, freedom, of_units, of_images_alone, number)
+
+
+def resampled_differences(per_split: Sequence[Mapping[str, Floats]], test_to_train: float) -> dict[str, Difference]:
+    """The mean difference over resampled splits, from the differences of each metric in each split's repetitions.
+
+    The training sets of the splits overlap, so their variance tells too little; the correction of Nadeau & Bengio (2003,
+    https://doi.org/10.1023/A:1024068626366), equation 9, adds the ratio of test to training images.
+    """
+    number = len(per_split)
+    found = {}
+    for metric in per_split[0]:
+        if not all(metric in split for split in per_split):
+            continue  # a class without a test image in some split
+        means = np.array([split[metric].mean() for split in per_split])
+        spread = float(means.var(ddof=1))
+        values = np.concatenate([split[metric] for split in per_split])
+        variance = (1 / number + test_to_train) * spread
+        found[metric] = _student(
+            values, float(means.mean()), variance, number - 1, spread / number, test_to_train * spread, number
+        )
+    return found
+
+
+def _student(
+    values: Floats, mean: float, variance: float, freedom: float, of_repetitions: float, of_images: float, number: int
+) -> Difference:
+    error = variance**0.5
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)
+    return Difference(mean, mean - half, mean + half, p_value, values.tolist(), of_repetitions, of_images, number)
+
+
+def single_differences(truth: Labels, arm: Labels, baseline: Labels, num_classes: int) -> dict[str, Floats]:
+    """The difference (R,) of each repetition, in the metrics of `paired_differences`."""
+    counts = np.bincount(truth, minlength=num_classes)
+    taken = (_one_hot(arm, num_classes), _one_hot(baseline, num_classes))
+    observed = _metric_differences(np.ones((1, len(truth)), np.float32), *taken, truth, counts)
+    return {metric: values[0] for metric, values in observed.items()}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the same order: Holm (1979), https://www.jstor.org/stable/4615733
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    raised = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return [float(value) for value in adjusted]
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Of the images that one ensemble alone gets right."""
+
+    arm_only: int
+    baseline_only: int
+    p_value: float
+
+
+def mcnemar(truth: Labels, arm: Labels, baseline: Labels) -> McNemar:
+    """McNemar's exact test (1947, https://doi.org/10.1007/BF02295996) on the predictions (N,) of two classifiers."""
+    right, other = arm == truth, baseline == truth
+    won, lost = int((right & ~other).sum()), int((other & ~right).sum())
+    p_value = float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return McNemar(won, lost, p_value)
+
+
+SOURCES = ("split", "gan", "draw", "seed")
+
+
+def variance_components(values: Floats, coordinates: Sequence[tuple[int, int, int, int]]) -> dict[str, float | None]:
+    """The variance that each of SOURCES gives a single difference; None where it was not varied by itself.
+
+    `coordinates`: (split, GAN of the split, draw of the GAN, seed) of each of `values`. Half of the mean squared difference of two
+    values that share all but some sources is the sum of these sources' variances: estimates without bias, of no model; those
+    under 0 are 0.
+    """
+    table = np.asarray(coordinates)  # (n, 4)
+    one, other = np.triu_indices(len(values), 1)
+    half = 0.5 * (values[one] - values[other]) ** 2
+    same = table[one] == table[other]  # (pairs, 4)
+    found: dict[str, float | None] = dict.fromkeys(SOURCES)
+
+    def mean(mask: npt.NDArray[np.bool_]) -> float | None:
+        return float(half[mask].mean()) if mask.any() else None
+
+    split, gan, draw, seed = same.T
+    found["seed"] = mean(split & gan & draw & ~seed)
+    found["draw"] = mean(split & gan & ~draw & seed)
+    other_gan = mean(split & ~gan & seed)  # other images, too
+    if other_gan is not None and found["draw"] is not None:
+        found["gan"] = max(0.0, other_gan - found["draw"])
+    other_split, within = mean(~split), (found["seed"], found["draw"], found["gan"])
+    if other_split is not None and all(part is not None for part in within):
+        found["split"] = max(0.0, other_split - sum(part for part in within if part is not None))
+    return found
+
+
+def image_variance(truth: Labels, arm: Labels, baseline: Labels, num_classes: int) -> float:
+    """The variance that the draw of the test images gives one repetition's difference of balanced accuracy, mean over them."""
+    right = (arm == truth).astype(np.float64) - (baseline == truth)  # (R, N)
+    of_class = [right[:, truth == k] for k in range(num_classes) if (truth == k).any()]
+    means = [part.var(axis=1, ddof=1 if part.shape[1] > 1 else 0).mean() / part.shape[1] for part in of_class]
+    return float(sum(means) / len(means) ** 2)
+
+
+def needed_repetitions(difference: Difference, margin: float) -> int | None:
+    """Independent repetitions after which the interval would no longer be inconclusive, were the mean and variances as they are;
+    None if the test images do not allow it. `margin`: the region of practical equivalence."""
+    each = difference.of_repetitions * difference.num_units
+    for number in _growing(difference.num_units):
+        if _settles(difference.mean, each / number + difference.of_images, number - 1, margin):
+            return number
+    return None
+
+
+def needed_images(difference: Difference, margin: float) -> float | None:
+    """How many times as many test images would do so; None if the repetitions do not allow it."""
+    for percent in _growing(100):
+        variance = difference.of_repetitions + difference.of_images * 100 / percent
+        if _settles(difference.mean, variance, difference.num_units - 1, margin):
+            return percent / 100
+    return None
+
+
+def _growing(start: int) -> list[int]:
+    steps = np.arange(0, int(np.log(MOST) / np.log(1.02)))
+    return sorted({int(np.ceil(start * 1.02**step)) for step in steps})
+
+
+def _settles(mean: float, variance: float, freedom: float, margin: float) -> bool:
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
+    return bool(abs(mean) > half or abs(mean) + half < margin)

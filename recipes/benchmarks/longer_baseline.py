@@ -22,10 +22,10 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=2000)
     arguments = parser.parse_args()
     case, longer = arguments.work / arguments.case, arguments.work / f"{arguments.case}-{arguments.updates}"
-    recipe = {"compare": {"updates": arguments.updates}}
+    recipe = {"compare": {"preset": "demo", "updates": arguments.updates}}
     found = [
         read_json(case / "study" / "study.json"),
-        read_json(compare(case / "run", longer, synthetic=case / "synthetic", recipe=recipe)),
+        read_json(compare(case / "run", longer, synthetic=case / "synthetic", recipe=recipe).folder / "study.json"),
     ]
     measured = [
         {

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganaug.classify.augmentation import augment_batch, classical_augmentation
-from ganaug.classify.training import real_batches
+from ganaug.classify.augmentation import classical
+from ganaug.classify.training import main_batches
 from ganaug.data.cache import ImageSet
 from ganaug.data.images import to_float
 from ganaug.devices import resolve_precision
@@ -70,11 +70,11 @@ def train_oracle(pool: ImageSet, path: Path) -> Oracle:
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=NUM_UPDATES + 1, pct_start=0.2)
     dtype = resolve_precision("auto", torch.device("cpu"))
-    order, augment = real_batches(len(images), BATCH, 0), classical_augmentation("none", seed=0)
+    order, augment = main_batches(len(images), BATCH, 0), classical("none", 1.0, seed=0)
     model.train()
     for _ in range(NUM_UPDATES):
         rows = next(order)
-        inputs = to_float(torch.from_numpy(augment_batch(augment, images[rows])))
+        inputs = to_float(torch.from_numpy(augment(images[rows])))
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             logits = model(inputs.contiguous(memory_format=torch.channels_last))[0].float()
         loss = F.cross_entropy(logits, torch.from_numpy(labels[rows]))

@@ -1,28 +1,32 @@
 """Two arms of a study differ in nothing but what their names say: recorded from what the model is given in each update."""
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
 
 from ganaug.classify import training
-from ganaug.classify.training import Labeled
+from ganaug.classify.training import Labeled, Mixing, Training
 from ganaug.gan.networks import Backbone
 from ganaug.settings import CompareSettings
 from ganaug.study import pieces
-from ganaug.study.arms import ARMS, BASELINE, QUESTIONS
-from ganaug.study.pieces import Material, Piece, train_piece
+from ganaug.study.arms import ARMS, BASELINE, CONTROL, FACTORIAL, MIXED
+from ganaug.study.pieces import make_piece, train_piece
+from ganaug.study.units import Material
 
-UPDATES, BATCH, NUM_REAL, NUM_SYNTHETIC = 8, 6, 14, 3
-SETTINGS = CompareSettings(batch_size=BATCH, synthetic_ratio=0.5, real_only_share=0.25, precision="fp32")
+UPDATES, BATCH, NUM_REAL, NUM_BESIDE, NUM_POOL = 8, 6, 14, 3, 9
+SETTINGS = CompareSettings(device="cpu")
+TRAINING = Training(UPDATES, BATCH, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.1, precision="fp32")
+MIXING = Mixing(ratio=0.5, weight=0.5, real_only_share=0.25)
 PAIRS = [
     ("scratch/real", "scratch/real+synthetic"),
     ("discriminator/real", "discriminator/real+synthetic"),
     ("scratch/real", "discriminator/real"),
     ("scratch/real+synthetic", "discriminator/real+synthetic"),
 ]
+BESIDE = [MIXED, "discriminator/real+synthetic", "scratch/duplicated", "scratch/smote"]
 
 
 @dataclass
@@ -30,8 +34,9 @@ class Recording:
     """What happened in each update: images and labels that the model was given, the loss's weights, the rates."""
 
     inputs: list = field(default_factory=list)  # (N, C, S, S) in [-1, 1], augmented
-    rows: list = field(default_factory=list)  # of the real images
+    rows: list = field(default_factory=list)  # of the main images
     targets: list = field(default_factory=list)
+    losses: list = field(default_factory=list)  # each image's own, and that of the update
     rates: list = field(default_factory=list)
     start: dict = field(default_factory=dict)  # the model's weights before the first update
 
@@ -46,11 +51,12 @@ def material():
     torch.manual_seed(0)
     # Synthetic images are white, so that they are told apart from the dark real ones whatever augmentation does.
     return Material(
+        train=make_labeled(NUM_REAL, 0, 0, 90),
+        judged=make_labeled(4, 1, 0, 90).images,
+        pool=make_labeled(NUM_POOL, 2, 220, 256),
+        num_beside=np.array([5, 4]),
         backbone=Backbone(16, 1, 4),
         num_classes=2,
-        train=make_labeled(NUM_REAL, 0, 0, 90),
-        held=make_labeled(4, 1, 0, 90),
-        synthetic=make_labeled(9, 2, 220, 256),
         mirror="horizontal",
     )
 
@@ -63,13 +69,19 @@ def record(material):
         recording = Recording()
 
         def batches(num_images, batch_size, seed):
-            for rows in real_batches(num_images, batch_size, seed):
+            for rows in main_batches(num_images, batch_size, seed):
                 recording.rows.append(rows)
                 yield rows
 
         def cross_entropy(logits, targets, **options):
             recording.targets.append(targets.numpy().copy())
-            return functional.cross_entropy(logits, targets, **options)
+            each = functional.cross_entropy(logits, targets, **options)
+            recording.losses.append([each.detach().numpy().copy()])
+            return each
+
+        def backward(self, *arguments, **options):
+            recording.losses[-1].append(float(self.detach()))
+            return own_backward(self, *arguments, **options)
 
         class Optimizer(torch.optim.AdamW):
             def step(self, closure=None):
@@ -87,29 +99,32 @@ def record(material):
             model.register_forward_pre_hook(keep)
             return model
 
-        real_batches, functional, build_classifier = training.real_batches, training.F, pieces.build_classifier
+        main_batches, functional, build_classifier = training.main_batches, training.F, pieces.build_classifier
+        own_backward = torch.Tensor.backward
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "real_batches", batches)
+            patch.setattr(training, "main_batches", batches)
             patch.setattr(training, "F", type("F", (), {"cross_entropy": staticmethod(cross_entropy)}))
             patch.setattr(torch.optim, "AdamW", Optimizer)
+            patch.setattr(torch.Tensor, "backward", backward)
             patch.setattr(pieces, "build_classifier", build)
-            train_piece(Piece("recorded", arm, seed, UPDATES), material, SETTINGS, torch.device("cpu"))
+            train_piece(make_piece(arm, "unit", "gan", 0, seed, TRAINING, MIXING), material, SETTINGS)
         return recording
 
     return functools.cache(run)
 
 
-def test_the_arms_are_all_combinations_of_their_two_words():
-    assert {(arm.init, arm.synthetic) for arm in ARMS.values()} == {
+def test_the_factorial_arms_are_all_combinations_of_their_two_words():
+    assert {(ARMS[name].init, ARMS[name].uses_pool) for name in FACTORIAL} == {
         (init, synthetic) for init in ("scratch", "discriminator") for synthetic in (False, True)
     }
-    for name, arm in ARMS.items():
-        assert name == f"{arm.init}/real{'+synthetic' if arm.synthetic else ''}"
-    assert ARMS[BASELINE].init == "scratch" and not ARMS[BASELINE].synthetic
-    assert all(arm in ARMS and baseline in ARMS and arm != baseline for arm, baseline in QUESTIONS)
+    for name in FACTORIAL:
+        arm = ARMS[name]
+        assert name == f"{arm.init}/real{'+synthetic' if arm.uses_pool else ''}"
+        # the words are all that tells them apart
+        assert replace(arm, init="scratch", diet=ARMS[BASELINE].diet) == ARMS[BASELINE]
+        assert arm.diet is ARMS[MIXED if arm.uses_pool else BASELINE].diet
     # the verdict's question changes the synthetic images alone
-    asked, baseline = (ARMS[name] for name in QUESTIONS[0])
-    assert asked.init == baseline.init and asked.synthetic and not baseline.synthetic
+    assert ARMS[MIXED].init == ARMS[BASELINE].init and ARMS[MIXED].uses_pool and not ARMS[BASELINE].uses_pool
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -119,7 +134,7 @@ def test_every_arm_gets_the_same_updates_and_rates(record, arm):
     assert recording.rates == record(BASELINE).rates
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize(("first", "second"), [*PAIRS, *((BASELINE, arm) for arm in BESIDE[2:])])
 def test_the_real_images_of_every_update_are_the_same_pixels(record, first, second):
     one, other = record(first), record(second)
     for update in range(UPDATES):
@@ -129,14 +144,30 @@ def test_the_real_images_of_every_update_are_the_same_pixels(record, first, seco
 
 
 def test_synthetic_images_come_on_top_and_only_where_the_name_says_so(record):
-    for name, arm in ARMS.items():
+    for name in FACTORIAL:
         sizes = [len(images) for images in record(name).inputs]
         mixed = UPDATES * 3 // 4  # the last quarter sees real images alone
         assert sizes == (
-            [BATCH + NUM_SYNTHETIC] * mixed + [BATCH] * (UPDATES - mixed) if arm.synthetic else [BATCH] * UPDATES
+            [BATCH + NUM_BESIDE] * mixed + [BATCH] * (UPDATES - mixed) if ARMS[name].uses_pool else [BATCH] * UPDATES
         )
         for images in record(name).inputs:
             assert images[:BATCH].mean(axis=(1, 2, 3)).max() < 0 < images[BATCH:].mean(axis=(1, 2, 3)).min(initial=1)
+
+
+@pytest.mark.parametrize("arm", BESIDE)
+def test_all_that_stands_beside_comes_alike(record, arm):
+    """In as many images, in the same updates, with the same weight."""
+    one, other = record(arm), record(MIXED)
+    assert [len(images) for images in one.inputs] == [len(images) for images in other.inputs]
+    for each, loss in one.losses:
+        weight = np.array([1.0] * BATCH + [MIXING.weight] * (len(each) - BATCH))
+        assert loss == pytest.approx((weight * each).sum() / weight.sum(), rel=1e-4)
+
+
+def test_arms_that_mix_no_synthetic_images_see_none(record):
+    for name, arm in ARMS.items():
+        brightest = max(images.mean(axis=(1, 2, 3)).max() for images in record(name).inputs)
+        assert (brightest > 0.5) == arm.uses_pool, name
 
 
 def test_the_synthetic_images_are_the_same_for_both_initialisations(record):
@@ -153,6 +184,33 @@ def test_pairs_start_from_the_same_weights_unless_their_names_differ_in_that(rec
         assert differing == set()
     else:
         assert differing and all(name.startswith("backbone.") for name in differing)
+
+
+def test_all_arms_from_scratch_start_from_the_same_weights(record):
+    for name, arm in ARMS.items():
+        same = all(torch.equal(value, record(name).start[key]) for key, value in record(BASELINE).start.items())
+        assert same == (arm.init == "scratch" and name != CONTROL), name
+
+
+def test_trivialaugment_changes_the_same_images_in_another_way(record):
+    one, other = record(BASELINE), record("scratch/trivialaugment")
+    np.testing.assert_array_equal(one.rows, other.rows)
+    np.testing.assert_array_equal(one.targets, other.targets)
+    assert all(not np.array_equal(first, second) for first, second in zip(one.inputs, other.inputs, strict=True))
+
+
+def test_the_control_differs_from_the_baseline_as_another_seed_does(record):
+    shifted, control = record(BASELINE, ARMS[CONTROL].seed_shift), record(CONTROL)
+    for first, second in zip(shifted.inputs, control.inputs, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(control.rows[0], record(BASELINE).rows[0])
+
+
+def test_a_longer_training_begins_as_the_baseline_does(record):
+    """Its updates are set by whoever makes the piece; nothing else is different."""
+    one, other = record(BASELINE), record("scratch/longer")
+    for first, second in zip(one.inputs, other.inputs, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_every_image_comes_once_before_any_comes_again(record, material):

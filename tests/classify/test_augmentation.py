@@ -1,79 +1,169 @@
-"""The classical augmentation: what it may change, and what its random stream depends on."""
+"""The augmentations: what they may change, and what their random streams depend on."""
+
+import random
 
 import numpy as np
 import pytest
+import torch
+from torchvision.transforms import v2
 
-from ganaug.classify.augmentation import augment_batch, classical_augmentation
+from ganaug.classify.augmentation import AUGMENTATIONS, classical, trivial
+
+BUILDERS = pytest.mark.parametrize("build", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+MIRRORS = pytest.mark.parametrize(
+    ("mirror", "horizontal", "vertical"),
+    [("none", False, False), ("horizontal", True, False), ("vertical", False, True), ("both", True, True)],
+)
 
 
 def random_images(n=6, channels=1, side=16):
     return np.random.default_rng(0).integers(0, 256, (n, channels, side, side), dtype=np.uint8)
 
 
+@pytest.fixture
+def without_operations(monkeypatch):
+    """Of TrivialAugment, what comes before it: reflections and shifts."""
+    monkeypatch.setattr(v2, "TrivialAugmentWide", lambda: lambda image: image)
+
+
+@BUILDERS
 @pytest.mark.parametrize("channels", [1, 3])
-def test_shape_and_type(channels):
-    images = random_images(channels=channels)
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 16, 33])
+def test_shape_and_type(build, channels, side):
+    images = random_images(20, channels, side)
     before = images.copy()
-    out = augment_batch(classical_augmentation("none", 0), images)
+    out = build("both", 1.0, 0)(images)
     assert out.shape == images.shape and out.dtype == np.uint8
-    assert not np.array_equal(out, images)
+    assert side < 3 or not np.array_equal(out, images)
     np.testing.assert_array_equal(images, before)  # not in place
 
 
-def test_channels_stay_together_and_in_order():
-    grey = np.repeat(random_images(), 3, axis=1)
-    out = augment_batch(classical_augmentation("both", 1), grey)
-    np.testing.assert_allclose(out[:, 0].astype(int), out[:, 1].astype(int), atol=1)
+@BUILDERS
+def test_a_color_image_of_grays_stays_gray(build):
+    gray = np.repeat(random_images(60), 3, axis=1)
+    out = build("both", 1.0, 1)(gray).astype(int)
+    assert np.abs(out - out[:, :1]).max() <= 1
+
+
+def test_channels_stay_in_order():
     levels = np.tile(np.array([20, 120, 220], np.uint8)[None, :, None, None], (8, 1, 16, 16))
-    means = augment_batch(classical_augmentation("both", 1), levels).mean(axis=(2, 3))
+    means = classical("both", 1.0, 1)(levels).mean(axis=(2, 3))
     assert (np.diff(means, axis=1) > 20).all()
 
 
-def test_the_seed_decides_all_and_calls_go_on():
-    images = random_images()
-    first, same, other = (classical_augmentation("both", seed) for seed in (3, 3, 4))
-    once = augment_batch(first, images)
-    np.testing.assert_array_equal(augment_batch(same, images), once)
-    assert not np.array_equal(augment_batch(other, images), once)
-    assert not np.array_equal(augment_batch(first, images), once)  # a later batch is changed in another way
-    np.testing.assert_array_equal(augment_batch(same, images), augment_batch(classical_replay(3, images), images))
+@BUILDERS
+def test_the_seed_decides_all_and_calls_go_on(build):
+    images = random_images(12)
+    first, same, other = (build("both", 1.0, seed) for seed in (3, 3, 4))
+    once = first(images)
+    np.testing.assert_array_equal(same(images), once)
+    assert not np.array_equal(other(images), once)
+    twice = first(images)
+    assert not np.array_equal(twice, once)  # a later batch is changed in another way
+    np.testing.assert_array_equal(same(images), twice)
 
 
-def classical_replay(seed, images):
-    transform = classical_augmentation("both", seed)
-    augment_batch(transform, images)
-    return transform
+@BUILDERS
+def test_batches_draw_from_one_stream(build):
+    images = random_images(12)
+    whole = build("horizontal", 1.0, 5)(images)
+    augment = build("horizontal", 1.0, 5)
+    parts = np.concatenate([augment(images[:2]), augment(images[2:3]), augment(images[3:])])
+    np.testing.assert_array_equal(parts, whole)
 
 
-def test_batches_draw_from_one_stream():
-    images = random_images()
-    whole = augment_batch(classical_augmentation("none", 5), images)
-    transform = classical_augmentation("none", 5)
-    halves = np.concatenate([augment_batch(transform, images[:2]), augment_batch(transform, images[2:])])
-    np.testing.assert_array_equal(halves, whole)
+@BUILDERS
+def test_no_global_random_stream_is_read_or_moved(build):
+    images = random_images(12)
+    expected = build("both", 1.0, 7)(images)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    np.testing.assert_array_equal(build("both", 1.0, 7)(images), expected)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert random.getstate() == before[2]
 
 
-@pytest.mark.parametrize(
-    ("mirror", "horizontal", "vertical"),
-    [("none", False, False), ("horizontal", True, False), ("vertical", False, True), ("both", True, True)],
-)
-def test_only_the_permitted_reflections(mirror, horizontal, vertical):
+@BUILDERS
+@MIRRORS
+def test_only_the_permitted_reflections(build, mirror, horizontal, vertical, without_operations):
     """Small turns and shifts keep a bright quarter in its corner; a reflection does not."""
     image = np.zeros((1, 1, 32, 32), np.uint8)
     image[:, :, :16, :16] = 255
-    out = augment_batch(classical_augmentation(mirror, 0), np.repeat(image, 60, axis=0))
+    out = build(mirror, 1.0, 0)(np.repeat(image, 60, axis=0))
     quarters = out.reshape(60, 2, 16, 2, 16).mean(axis=(2, 4))
     corners = {divmod(int(quarter.argmax()), 2) for quarter in quarters}
     assert corners == {(int(v), int(h)) for v in {False, vertical} for h in {False, horizontal}}
+
+
+@BUILDERS
+def test_without_strength_reflections_are_left(build, without_operations):
+    images = random_images(40)
+    np.testing.assert_array_equal(build("none", 0.0, 0)(images), images)
+    out = build("horizontal", 0.0, 0)(images)
+    turned = [np.array_equal(after, before[..., ::-1]) for after, before in zip(out, images, strict=True)]
+    kept = [np.array_equal(after, before) for after, before in zip(out, images, strict=True)]
+    assert all(np.logical_xor(turned, kept)) and 8 < sum(turned) < 32
+
+
+def displacements(augment, n=300, side=64):
+    """(n,) how far the middle of a spot is moved, in shares of the side."""
+    rows, columns = np.mgrid[:side, :side] - side / 2 + 0.5
+    spot = np.exp(-(rows**2 + columns**2) / 18) * 200
+    out = augment(np.repeat(spot.astype(np.uint8)[None, None], n, axis=0)).astype(float)[:, 0]
+    bright = out - out.min(axis=(1, 2), keepdims=True)  # whatever brightness has been added
+    middles = [(bright * axis).sum(axis=(1, 2)) / bright.sum(axis=(1, 2)) for axis in (rows, columns)]
+    return np.hypot(*middles) / side
+
+
+@BUILDERS
+def test_the_strength_scales_the_shifts(build, without_operations):
+    half, usual, double = (displacements(build("none", strength, 0)) for strength in (0.5, 1.0, 2.0))
+    moved = usual > 0.02  # an image in ten is not moved
+    assert usual.max() < 0.1 * 2**0.5 + 0.03 and moved.mean() > 0.75
+    assert np.median(half[moved] / usual[moved]) == pytest.approx(0.5, abs=0.08)
+    assert np.median(double[moved] / usual[moved]) == pytest.approx(2.0, abs=0.3)
+
+
+def test_the_strength_scales_turns_and_tones():
+    """Turns by how far a bar's ends go apart; tones by the brightness of a plain image."""
+    bar = np.zeros((300, 1, 64, 64), np.uint8)
+    bar[:, :, :, 30:34] = 200
+    plain = np.full((300, 1, 16, 16), 120, np.uint8)
+
+    def turn(strength):
+        out = classical("none", strength, 0)(bar).astype(float)[:, 0]
+        middles = (out * np.arange(64)).sum(axis=2) / np.maximum(out.sum(axis=2), 1)
+        return (middles[:, 44] - middles[:, 20]).std()
+
+    def tone(strength):
+        return classical("none", strength, 0)(plain).astype(float).mean(axis=(1, 2, 3)).std()
+
+    assert 1.4 * turn(0.5) < turn(1.0) < turn(2.0) / 1.4
+    assert 1.4 * tone(0.5) < tone(1.0) < tone(2.0) / 1.4
 
 
 def test_the_parts_are_drawn_independently():
     """Shift and brightness must not follow one stream of numbers twice."""
     image = np.full((1, 1, 32, 32), 128, np.uint8)
     image[:, :, :, 12:20] = 160
-    out = augment_batch(classical_augmentation("none", 0), np.repeat(image, 300, axis=0)).astype(float)[:, 0]
+    out = classical("none", 1.0, 0)(np.repeat(image, 300, axis=0)).astype(float)[:, 0]
     brightness = out[:, 16, :2].mean(axis=1)
     profile = out.mean(axis=1) - out.mean(axis=1).min(axis=1, keepdims=True)
     position = (profile * np.arange(32)).sum(axis=1) / profile.sum(axis=1)
     assert brightness.std() > 2 and position.std() > 0.5
     assert abs(np.corrcoef(brightness, position)[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_trivial_is_torchvisions_own(channels):
+    images = random_images(80, channels, 32)
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        transform = v2.TrivialAugmentWide()
+        expected = np.stack([transform(torch.from_numpy(image)).numpy() for image in images])
+    out = trivial("none", 0.0, 6)(images)
+    np.testing.assert_array_equal(out, expected)
+    assert 0.5 < np.mean([not np.array_equal(after, before) for after, before in zip(out, images, strict=True)]) < 1

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ganaug.data.check import check
-from ganaug.data.duplicates import find_copies, fingerprint, join_groups, near_pairs
+from ganaug.data.duplicates import crossing_pairs, find_copies, fingerprint, join_groups, near_pairs
 from ganaug.data.images import decode
 from ganaug.data.source import open_source
 
@@ -71,6 +71,59 @@ def test_flat_images_are_not_copies_of_each_other():
 def test_pairs_are_found_across_blocks():
     prints = np.stack([fingerprint(picture(seed % 150)) for seed in range(300)])
     assert near_pairs(prints).tolist() == [[index, index + 150] for index in range(150)]
+
+
+MIRRORED = {
+    "as it is": lambda pixels: pixels,
+    "horizontally": lambda pixels: pixels[:, ::-1],
+    "vertically": lambda pixels: pixels[::-1],
+    "both": lambda pixels: pixels[::-1, ::-1],
+}
+
+
+def prints_of(images):
+    return np.stack([fingerprint(np.ascontiguousarray(pixels)) for pixels in images])
+
+
+@pytest.mark.parametrize("mirror", MIRRORED.values(), ids=MIRRORED)
+@pytest.mark.parametrize("copy", [lambda pixels: pixels, *COPIES.values()], ids=["same", *COPIES])
+def test_copies_are_found_across_two_sets_however_mirrored(copy, mirror):
+    known = prints_of(picture(seed) for seed in range(20))
+    asked = prints_of(mirror(copy(picture(seed))) for seed in (7, 100, 3, 101))
+    assert crossing_pairs(known, asked) == {0: 7, 2: 3}
+
+
+def test_a_picture_on_its_side_is_another():
+    known = prints_of([picture(0)])
+    assert crossing_pairs(known, prints_of([np.rot90(picture(0)), picture(0).transpose(1, 0, 2)])) == {}
+
+
+def test_noise_crosses_with_nothing():
+    rng = np.random.default_rng(0)
+    noise = prints_of(rng.integers(0, 256, (120, 32, 32, 1), dtype=np.uint8))
+    assert crossing_pairs(noise[:60], noise[60:]) == {}
+    flat = prints_of(np.full((4, 32, 32, 1), 90, np.uint8))
+    assert crossing_pairs(flat, flat) == {}
+
+
+def test_a_small_object_in_the_same_scene_does_not_cross():
+    second = picture(0).copy()
+    second[28:36, 28:36] = 255
+    assert crossing_pairs(prints_of([picture(0)]), prints_of([second[:, ::-1]])) == {}
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_crossing_pairs_are_the_same_in_blocks_of_any_size(block):
+    known = prints_of(picture(seed) for seed in range(90))
+    asked = prints_of(picture(seed)[:, ::-1] for seed in range(89, 0, -1))
+    assert crossing_pairs(known, asked, block) == {index: 89 - index for index in range(89)}
+
+
+def test_of_several_twins_the_most_similar_one_is_told():
+    for place in range(3):
+        known = [save_jpeg(picture(0)), brighten(picture(0), 1.05), picture(1)]
+        known.insert(place, picture(0)[:, ::-1])
+        assert crossing_pairs(prints_of(known), prints_of([picture(0)])) == {0: place}
 
 
 def test_find_copies_groups_exact_and_near():

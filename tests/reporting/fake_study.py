@@ -8,6 +8,15 @@ from typing import Any
 import numpy as np
 
 ARMS = ("scratch/real", "scratch/real+synthetic", "discriminator/real", "discriminator/real+synthetic")
+MORE_ARMS = (
+    "scratch/duplicated",
+    "scratch/oversampled",
+    "scratch/smote",
+    "scratch/trivialaugment",
+    "scratch/synthetic",
+    "scratch/longer",
+    "scratch/other-seeds",
+)
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 LEVELS = {
     "scratch/real": 0.80,
@@ -42,16 +51,41 @@ def study_values(class_names: list[str], gain: float = 0.02, seeds: int = 6) -> 
     return {
         "schema": 1,
         "verdict": verdict,
+        "preset": "standard",
+        "equivalence": 0.01,
         "sentence": f"Adding synthetic images {verdict}: balanced accuracy changes by {100 * gain:+.1f} points on the real test images.",
         "primary": primary,
         "arms": arms,
         "differences": differences,
+        "class_differences": [
+            _class_difference(recall, f"{start}/real+synthetic", f"{start}/real", name)
+            for start in ("scratch", "discriminator")
+            for name in class_names
+        ],
+        "variance": [
+            {"source": "split", "deviation": None, "share": None},
+            {"source": "gan", "deviation": 0.004, "share": 0.64},
+            {"source": "draw", "deviation": 0.0, "share": 0.0},
+            {"source": "seed", "deviation": 0.002, "share": 0.16},
+            {"source": "test images", "deviation": 0.00224, "share": 0.2},
+        ],
+        "needed": {},
+        "mcnemar": [
+            {
+                "arm": "scratch/real+synthetic",
+                "baseline": "scratch/real",
+                "arm_only": 1024,
+                "baseline_only": 9,
+                "p_value": 0.0004,
+            }
+        ],
         "per_class": recall,
         "confusion": {arm: _confusion(recall[arm], class_names, rng) for arm in ARMS},
         "class_names": class_names,
         "counts": {
             kind: dict.fromkeys(class_names, n) for kind, n in (("train", 20), ("test", 50), ("synthetic", 200))
         },
+        "repetitions": [{"split": 0, "gan": number, "draw": 0, "seed": number} for number in range(seeds)],
         "seeds": list(range(seeds)),
         "updates": {
             "chosen": 1200,
@@ -67,6 +101,7 @@ def study_values(class_names: list[str], gain: float = 0.02, seeds: int = 6) -> 
                 )
             ],
         },
+        "choices": [study_choice()],
         "settings": {
             "data": {"image_size": "auto", "test_fraction": 0.2, "group_regex": None},
             "fit": {
@@ -86,6 +121,48 @@ def study_values(class_names: list[str], gain: float = 0.02, seeds: int = 6) -> 
     }
 
 
+def study_choice() -> dict[str, Any]:
+    """What was chosen for one split: more augmentation for one arm, the others as set."""
+    base = {
+        "updates": 1200,
+        "batch_size": 32,
+        "learning_rate": 0.002,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "precision": "auto",
+        "augmentation": "classical",
+        "strength": 1.0,
+    }
+    mixing = {"ratio": 0.5, "weight": 0.5, "real_only_share": 0.25, "truncation": 1.0}
+    strong = base | {"strength": 1.6}
+    tried = [
+        ("scratch/real", "training", base | {"updates": 600}, 0.76, 0.78, True),
+        ("scratch/real", "training", strong | {"updates": 600}, 0.75, 0.8, False),
+        ("scratch/real+synthetic", "training", base | {"updates": 600}, 0.77, 0.76, False),
+        ("scratch/real+synthetic", "training", strong | {"updates": 600}, 0.79, 0.7, True),
+        ("scratch/real+synthetic", "mixing", {"ratio": 0.0}, 0.76, 0.79, False),
+        ("scratch/real+synthetic", "mixing", mixing, 0.79, 0.7, True),
+        ("scratch/real+synthetic", "mixing", mixing | {"truncation": 0.7}, 0.78, 0.71, False),
+        *(("scratch/real", "updates", {"updates": n}, 0.79, 0.71, n == 1200) for n in (600, 1200)),
+        *(("scratch/real+synthetic", "updates", {"updates": n}, 0.8, 0.69, n == 1200) for n in (600, 1200)),
+    ]
+    names = ("arm", "step", "setting", "balanced_accuracy", "log_loss", "chosen")
+    return {
+        "chosen": 1200,
+        "converged": True,
+        "converged_arms": dict.fromkeys(ARMS[:3], True),
+        "trainings": dict.fromkeys(ARMS, base) | {"scratch/real+synthetic": strong},
+        "mixing": mixing,
+        "worth_mixing": True,
+        "candidates": [dict(zip(names, row, strict=True)) for row in tried],
+    }
+
+
+def _class_difference(recall: dict[str, dict[str, list[float]]], arm: str, baseline: str, name: str) -> dict[str, Any]:
+    mean = float(np.mean(recall[arm][name]) - np.mean(recall[baseline][name]))
+    return {"arm": arm, "baseline": baseline, "class": name, "mean": mean, "low": mean - 0.03, "high": mean + 0.03}
+
+
 def _difference(arms: dict[str, dict[str, list[float]]], start: str, metric: str) -> dict[str, Any]:
     arm, baseline = f"{start}/real+synthetic", f"{start}/real"
     values = np.array(arms[arm][metric]) - np.array(arms[baseline][metric])
@@ -99,6 +176,8 @@ def _difference(arms: dict[str, dict[str, list[float]]], start: str, metric: str
         "mean": float(values.mean()),
         "low": low,
         "high": high,
+        "p_value": 0.012,
+        "p_holm": 0.0361,
         "pairs": len(values),
         "values": [float(x) for x in values],
         "verdict": verdict,
@@ -115,6 +194,18 @@ def _confusion(recall: dict[str, list[float]], class_names: list[str], rng: np.r
         shares[index] = right
         rows.append([int(x) for x in np.round(300 * shares)])
     return rows
+
+
+def add_arms(values: dict[str, Any]) -> None:
+    """All eleven arms and as many questions as a thorough study asks, in place."""
+    for arm in MORE_ARMS:
+        for part in ("arms", "per_class", "confusion"):
+            values[part][arm] = values[part]["scratch/real+synthetic"]
+    pairs = [("discriminator/real", "scratch/real"), ("discriminator/real+synthetic", "scratch/real")]
+    pairs += [(arm, "scratch/real") for arm in MORE_ARMS]
+    for part in ("differences", "class_differences", "mcnemar"):
+        rows = [row for row in values[part] if row["arm"] == "scratch/real+synthetic"]
+        values[part] += [row | {"arm": arm, "baseline": base} for arm, base in pairs for row in rows]
 
 
 def write_study(

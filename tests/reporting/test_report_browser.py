@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_study import add_arms, write_study
+from page_reader import change_study
 
 from ganaug.reporting import report
 
@@ -44,6 +46,38 @@ def test_page_opens_quietly_and_fits(browser: Any, hostile_study: Path, width: i
     assert dark == (scheme == "dark")
     page.close()
     assert not complaints
+
+
+OUTSIDE = """
+[...document.querySelectorAll('svg.figure')].slice(0, 2).flatMap(figure => {
+  const room = figure.getBoundingClientRect();
+  return [...figure.querySelectorAll('text')].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < room.left - 1 || box.right > room.right + 1 || box.bottom > room.bottom + 1;
+  }).map(text => text.textContent);
+})
+"""
+OVERLAPPING = """
+[...document.querySelectorAll('svg.figure')].slice(0, 2).flatMap(figure => {
+  const boxes = [...figure.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+  return boxes.flatMap(([name, a], index) => boxes.slice(index + 1).filter(([, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4
+  ).map(([other]) => `${name} / ${other}`));
+})
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_charts_of_eleven_arms_have_room(browser: Any, tmp_path: Path, width: int) -> None:
+    folder = write_study(tmp_path, ["a", "b", "c"])
+    change_study(folder, add_arms)
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(report(folder).as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(OUTSIDE) == []
+    assert page.evaluate(OVERLAPPING) == []
+    page.close()
 
 
 def test_texts_of_the_figures_take_the_colour_of_the_page(browser: Any, study: Path) -> None:

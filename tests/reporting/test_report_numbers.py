@@ -10,7 +10,8 @@ from fake_study import study_values, write_study
 from ganaug.reporting import words
 from ganaug.reporting.curves import average, draw_classifiers, draw_gan, draw_updates
 from ganaug.reporting.figures import draw_confusion, draw_forest
-from ganaug.reporting.files import Result, Table, Updates, read_study
+from ganaug.reporting.files import Table, read_study
+from ganaug.reporting.result import Result, Updates
 from ganaug.reporting.sprites import make_sprites
 from ganaug.reporting.tables import class_tables, frequent_confusions, setting_groups
 
@@ -52,7 +53,9 @@ def test_class_table_runs_from_gain_to_loss() -> None:
     values = study_values(["a", "b", "c"])
     values["per_class"]["scratch/real"] = {"a": [0.5, 0.7], "b": [0.8, 0.8], "c": [0.9, 0.9]}
     values["per_class"]["scratch/real+synthetic"] = {"a": [0.6, 0.5], "b": [0.9, 0.9], "c": [0.9, 0.9]}
+    values["class_differences"] = []
     table = class_tables(Result.model_validate(values))[0]
+    assert not table.has_intervals()
     assert [row.name for row in table.rows] == ["b", "c", "a"]
     assert [row.difference for row in table.rows] == pytest.approx([0.1, 0, -0.05])
     assert [row.bar for row in table.rows] == pytest.approx([1, 0, -0.5])

@@ -1,67 +1,19 @@
 """The page as its reader meets it: one sound file, whatever the study holds or lacks."""
 
 import itertools
-import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_study import example_images, write_study
+from page_reader import Page, change_study, read_page
 
 from ganaug.errors import GanaugError
 from ganaug.reporting import report
-
-VOID = {"meta", "link", "img", "br", "circle", "path"}
-
-
-class Page(HTMLParser):
-    """Collects what the tests ask about; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.stack: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(text)
-        self.close()
-        assert not self.stack
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.stack.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.stack[-1] if self.stack else "", data))
-
-    def text_of(self, tag: str) -> list[str]:
-        return [text.strip() for holder, text in self.texts if holder == tag and text.strip()]
-
-    def attributes(self, name: str) -> list[str]:
-        return [attributes[name] or "" for _, attributes in self.tags if name in attributes]
-
-
-def change_study(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    values = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    change(values)
-    (folder / "study.json").write_text(json.dumps(values), encoding="utf-8")
-
-
-def read_page(path: Path) -> Page:
-    return Page(path.read_text(encoding="utf-8"))
 
 
 def test_report_writes_the_page_and_its_markdown_into_the_study(study: Path) -> None:
@@ -117,7 +69,12 @@ def test_page_is_sound_for_those_who_cannot_see_it(study: Path) -> None:
 
 @pytest.mark.parametrize(
     ("gain", "verdict", "word"),
-    [(0.04, "helps", "Helps"), (-0.04, "hurts", "Hurts"), (0.0, "inconclusive", "Inconclusive")],
+    [
+        (0.04, "helps", "Helps"),
+        (-0.04, "hurts", "Hurts"),
+        (0.0, "inconclusive", "Inconclusive"),
+        (0.0, "equivalent", "Equivalent"),
+    ],
 )
 def test_verdict_comes_first_in_words(tmp_path: Path, gain: float, verdict: str, word: str) -> None:
     folder = write_study(tmp_path, ["a", "b", "c"], gain=gain)
@@ -154,8 +111,8 @@ def test_key_numbers_are_those_of_the_study(study: Path) -> None:
     markdown = path.with_suffix(".md").read_text(encoding="utf-8")
     assert "| From scratch, real only | 71.0% ± 1.4 |" in markdown
     assert (
-        "| From scratch: real + synthetic minus real only | Balanced accuracy | −2.0 | −3.1 to −0.9 | 2 | hurts |"
-        in markdown
+        "| **From scratch: real + synthetic minus real only** | Balanced accuracy | −2.0 | −3.1 to −0.9 | 0.012 | 0.036 | 2 "
+        "| hurts |" in markdown
     )
 
 
@@ -214,6 +171,10 @@ def test_a_study_of_the_bare_necessities_has_a_page(study: Path) -> None:
 
 def test_the_choice_of_updates_says_whether_it_converged(study: Path) -> None:
     assert "✓ converged" in report(study).read_text(encoding="utf-8")
+    change_study(study, lambda values: values["choices"][0].update(converged=False))
+    assert "! not converged" in report(study).read_text(encoding="utf-8")
+    change_study(study, lambda values: values.pop("choices"))
+    assert "✓ converged" in report(study).read_text(encoding="utf-8")
     change_study(study, lambda values: values["updates"].update(converged=False))
     assert "! not converged" in report(study).read_text(encoding="utf-8")
     change_study(study, lambda values: values.update(updates={"chosen": 40, "converged": None, "candidates": []}))
@@ -224,12 +185,14 @@ def test_the_choice_of_updates_says_whether_it_converged(study: Path) -> None:
 def test_missing_intervals_and_recalls_are_dashes(study: Path) -> None:
     def blank(values: dict[str, Any]) -> None:
         for row in values["differences"]:
-            row.update(low=None, high=None, pairs=1)
+            row.update(low=None, high=None, p_value=None, p_holm=None, pairs=1)
+        values["class_differences"] = []
         values["per_class"]["scratch/real"]["3"] = [None, None]
 
     change_study(study, blank)
     markdown = report(study).with_suffix(".md").read_text(encoding="utf-8")
-    assert re.search(r"\| 3 \| 20 \| 200 \| 50 \| – \| [\d.]+% \| – \|", markdown)
+    assert re.search(r"\| 3 \| 20 \| 200 \| 50 \| – \| [\d.]+% \| – \| – \|", markdown)
+    assert re.search(r"\| Balanced accuracy \| \S+ \| – \| – \| – \| 1 \|", markdown)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""What a study costs: shown before it begins, and kept of what it took."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ..classify.training import Diet, train_classifier
+from ..devices import resolve_device
+from ..progress import format_duration
+from ..runs import RunFolder, read_json, write_json
+from ..settings import CompareSettings, Recipe
+from .arms import ARMS, BASELINE, MIXED
+from .design import Plan
+from .pieces import NO_MIXING, build_model, make_piece, material_of, num_jobs
+from .search import base_mixing, base_training, lengths, mixing_candidates, training_candidates, tuned_arms
+from .units import Sources
+
+PROBE_UPDATES = 30
+SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Kept with the study, so that it goes on as it began."""
+
+    seconds_per_update: float  # of the baseline, on one core beside other trainings
+    longest: int  # updates that the budget allows
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds of each part of a study, over all its sessions, in its folder."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "seconds.json"
+
+    def read(self) -> dict[str, float]:
+        return read_json(self.path) if self.path.is_file() else {}
+
+    @contextmanager
+    def time(self, part: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            before = self.read()
+            write_json(self.path, before | {part: round(before.get(part, 0.0) + time.monotonic() - begun, 1)})
+
+
+def measure_pace(folder: Path, plan: Plan, unit: str, sources: Sources, refits: bool) -> Pace:
+    """How long an update takes, and how many updates an arm may have; measured once for a study. `unit`: any of its units.
+    `refits`: the inner folds have GANs of their own."""
+    path = folder / "pace.json"
+    if not path.is_file():
+        seconds = time_update(unit, sources, sources.recipe.compare)
+        longest = affordable_updates(seconds, plan, sources.recipe, refits)
+        write_json(path, {"seconds_per_update": seconds, "longest": longest})
+    found = read_json(path)
+    return Pace(float(found["seconds_per_update"]), int(found["longest"]))
+
+
+def time_update(unit: str, sources: Sources, settings: CompareSettings) -> float:
+    """Seconds of an update of the baseline, beside others where several are trained at a time."""
+    training = replace(base_training(settings), updates=PROBE_UPDATES)
+    piece = make_piece(BASELINE, unit, unit, 0, 0, training, NO_MIXING)
+    material = material_of(piece, sources, settings)
+    device = resolve_device(settings.device)
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    seconds = 0.0
+    for _ in range(2):  # the first run warms up
+        model = build_model(piece, material, settings)
+        begun = time.monotonic()
+        train_classifier(model, Diet(material.train), training, NO_MIXING, material.mirror, 0, device)
+        seconds = (time.monotonic() - begun) / PROBE_UPDATES
+    torch.set_num_threads(threads)
+    return seconds * (SHARED_CORES if num_jobs(settings) > 1 else 1)
+
+
+def affordable_updates(seconds: float, plan: Plan, recipe: Recipe, refits: bool) -> int:
+    """The most updates of an arm, up to max_updates, for which the classifiers stay within the budget."""
+    settings = recipe.compare
+    if settings.updates is not None or settings.budget is None:
+        return settings.updates or settings.max_updates
+    whole = count_updates(plan, recipe, refits, settings.max_updates) / settings.max_updates
+    return max(8, min(settings.max_updates, int(settings.budget * num_jobs(settings) / (seconds * whole))))
+
+
+def count_updates(plan: Plan, recipe: Recipe, refits: bool, longest: int) -> float:
+    """Updates of the whole study, in those of the baseline, if the choice goes up to `longest`; without the longer baseline's
+    additional ones."""
+    settings, mixing = recipe.compare, base_mixing(recipe)
+    mixed = 1 + mixing.ratio * (1 - mixing.real_only_share)
+    weight = {arm: mixed if ARMS[arm].mixes else 1.0 for arm in plan.arms}
+    final = plan.seeds * plan.splits * sum(weight.values()) + len(plan.probes()) * mixed
+    tuned = tuned_arms(plan.arms, plan.tune, refits)
+    each = sum(weight[arm] for arm in tuned)
+    first, *others = [settings.updates] if settings.updates is not None else lengths(longest)
+    searched = each * sum(others)
+    if plan.tune:
+        searched += first * (each * len(training_candidates(base_training(settings))))
+        searched += first * mixed * len(mixing_candidates(mixing)) if MIXED in tuned else 0.0
+    elif others:
+        searched += first * each
+    return final * longest + plan.splits * settings.inner_folds * searched
+
+
+def describe_cost(plan: Plan, info: dict[str, Any], run: RunFolder, recipe: Recipe, pace: Pace, refits: bool) -> str:
+    """What is about to be trained, and how long it may take, for people."""
+    settings = recipe.compare
+    jobs = num_jobs(settings)
+    uses_gan = any(ARMS[arm].uses_gan for arm in plan.arms)
+    others = plan.splits * plan.gans - 1 if uses_gan else 0
+    folds = plan.splits * settings.inner_folds if refits else 0
+    of_gan = gan_seconds(run, info)
+    of_gans = -(-(others + folds) // jobs) * of_gan
+    of_arms = count_updates(plan, recipe, refits, pace.longest) * pace.seconds_per_update / jobs
+    if any(ARMS[arm].given_the_gans_time for arm in plan.arms):
+        of_arms += plan.splits * plan.seeds * of_gan / jobs
+    trained = (
+        f"{others + folds} GANs to train as the run's own was ({folds} of them for inner folds), "
+        if others + folds
+        else ""
+    )
+    return (
+        f"{plan.preset}: {trained}{len(plan.arms)} arms in {plan.splits * plan.seeds} repetitions, up to {pace.longest:,} updates of "
+        f"{1000 * pace.seconds_per_update:.0f} ms: up to {format_duration(of_gans + of_arms)} on {jobs} cores, of which "
+        f"{format_duration(of_gans)} for GANs"
+    )
+
+
+def gan_seconds(run: RunFolder, info: dict[str, Any]) -> float:
+    """How long the training of the run's GAN took; without what cannot be read any more."""
+    tables = [read_losses(run, name) for name in info["members"]]
+    return sum(float(table["seconds"].iloc[-1]) for table in tables if len(table))
+
+
+def read_losses(run: RunFolder, member: str) -> pd.DataFrame:
+    """The log of a member's training; no rows where the file is gone or damaged, for which no verdict need wait."""
+    try:
+        return pd.read_csv(run.member(member) / "metrics.csv").assign(member=member)
+    except (OSError, ValueError):
+        return pd.DataFrame()
+
+
+def longer_updates(updates: int, run: RunFolder, info: dict[str, Any], pace: Pace) -> int:
+    """Updates of a baseline that is given the time that the GAN took, too."""
+    return updates + round(gan_seconds(run, info) / pace.seconds_per_update)

@@ -1,0 +1,78 @@
+"""The same call on a cluster: a real local one of two workers, of which one is killed on the way."""
+
+import os
+import signal
+import threading
+import time
+
+import joblib
+import pytest
+from small import TINY
+
+from ganaug import GanaugError
+from ganaug.runs import read_json
+from ganaug.study.compare import compare
+
+SETTINGS = TINY["compare"] | {"preset": "demo", "updates": 40, "seeds": 8, "arms": ("scratch/real+synthetic",)}
+
+
+@pytest.fixture
+def cluster():
+    """Two worker processes of one thread."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as found:
+        yield found
+
+
+def numbers_of(folder):
+    study = read_json(folder / "study.json")
+    return {key: study[key] for key in ("arms", "differences", "confusion", "verdict", "choices")}
+
+
+def kill_one(cluster, folder, killed):
+    """Kills a worker as soon as the first pieces are there."""
+    for _ in range(600):
+        if len(list((folder / "pieces").glob("*.npz"))) >= 2:
+            worker = next(iter(cluster.workers.values()))
+            killed.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+            return
+        time.sleep(0.05)
+
+
+def test_a_study_on_a_cluster_that_loses_a_worker_ends_with_the_same_numbers(
+    cluster, tiny_run, tiny_synthetic, tmp_path
+):
+    alone = compare(tiny_run, tmp_path / "alone", synthetic=tiny_synthetic, recipe={"compare": SETTINGS})
+    folder, killed = tmp_path / "cluster", []
+    thread = threading.Thread(target=kill_one, args=(cluster, folder, killed))
+    thread.start()
+    settings = SETTINGS | {"cluster": cluster.scheduler_address}
+    together = compare(tiny_run, folder, synthetic=tiny_synthetic, recipe={"compare": settings})
+    thread.join()
+    assert len(killed) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(killed[0], 0)
+    assert len(list((folder / "pieces").glob("*.npz"))) == 16
+    assert numbers_of(together.folder) == numbers_of(alone.folder)
+
+
+def test_the_order_of_the_trainings_and_other_backends_of_joblib_change_nothing(tiny_run, tiny_synthetic, tmp_path):
+    few = SETTINGS | {"seeds": 2, "updates": 4}
+    alone = compare(tiny_run, tmp_path / "alone", synthetic=tiny_synthetic, recipe={"compare": few})
+    with joblib.parallel_config(backend="threading"):
+        other = compare(tiny_run, tmp_path / "other", synthetic=tiny_synthetic, recipe={"compare": few})
+    two = compare(tiny_run, tmp_path / "two", synthetic=tiny_synthetic, recipe={"compare": few | {"jobs": 2}})
+    assert numbers_of(other.folder) == numbers_of(alone.folder) == numbers_of(two.folder)
+
+
+def test_a_cluster_that_does_not_answer_is_named(tiny_run, tiny_synthetic, tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    from ganaug.study import pieces
+
+    monkeypatch.setattr(pieces, "WORKERS_TIMEOUT", 1)
+    settings = SETTINGS | {"cluster": "tcp://127.0.0.1:1"}
+    with pytest.raises(GanaugError, match=r"the cluster tcp://127\.0\.0\.1:1 does not answer"):
+        compare(tiny_run, tmp_path / "study", synthetic=tiny_synthetic, recipe={"compare": settings})
