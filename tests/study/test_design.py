@@ -215,12 +215,15 @@ def test_splits_of_a_fixed_split_are_refused():
     assert "the synthetic images were made from one split" in refusal(own_test=False, given_pool=True, splits=3)
 
 
-def test_more_gans_than_repetitions_are_refused_with_what_would_do():
-    said = "compare.gans = 9 is more than compare.seeds = 6: each GAN needs a repetition. Set compare.seeds=9."
+def test_gans_of_unequal_numbers_of_repetitions_are_refused_with_what_would_do():
+    said = (
+        "compare.gans = 9 must divide compare.seeds = 6, so that each GAN has as many repetitions. Set compare.seeds=9."
+    )
     assert refusal(gans=9) == said
     assert plan_of(gans=9, seeds=9).gans == 9  # as the message says
-    assert "compare.gans = 5 is more than compare.seeds = 4" in refusal(own_test=False, preset="thorough", gans=5)
-    assert plan_of(gans=6).gans == 6
+    assert "must divide compare.seeds = 4" in refusal(own_test=False, preset="thorough", gans=5)
+    assert refusal(gans=4).endswith("Set compare.seeds=8.") and plan_of(gans=4, seeds=8).gans == 4
+    assert plan_of(gans=6).gans == 6 and plan_of(gans=3).gans == 3
 
 
 def test_gans_for_given_images_are_refused():
