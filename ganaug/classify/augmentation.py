@@ -15,6 +15,8 @@ import cv2
 
 cv2.setNumThreads(0)  # small images: its threads cost more than they save, and the processes are one for each core
 
+TRIVIAL_SIZE = 32  # pixels that TrivialAugment's shifts are measured in
+
 Images = npt.NDArray[np.uint8]
 Augment = Callable[[Images], Images]
 
@@ -41,8 +43,8 @@ def classical(mirror: str, strength: float, seed: int) -> Augment:
 
 def trivial(mirror: str, strength: float, seed: int) -> Augment:
     """TrivialAugment: one operation of fourteen at a random strength for each image, on top of shifts and the reflections
-    allowed. Mueller & Hutter (2021), https://arxiv.org/abs/2103.10158, in torchvision's implementation and its full range;
-    `strength` scales the shifts alone.
+    allowed. Mueller & Hutter (2021), https://arxiv.org/abs/2103.10158, in torchvision's implementation and its full range, which
+    is meant for images of 32 pixels and more: smaller ones are enlarged by whole pixels for it. `strength` scales the shifts alone.
     """
     from torchvision.transforms import v2
 
@@ -53,12 +55,13 @@ def trivial(mirror: str, strength: float, seed: int) -> Augment:
 
     def augment(images: Images) -> Images:
         nonlocal state
-        moved = torch.from_numpy(before(images))
+        times = max(1, TRIVIAL_SIZE // images.shape[-1])
+        moved = torch.from_numpy(before(images)).repeat_interleave(times, 2).repeat_interleave(times, 3)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global stream
             torch.set_rng_state(state)
             out = torch.stack([transform(image) for image in moved])
             state = torch.get_rng_state()
-        return np.asarray(out.numpy())
+        return np.asarray(out.reshape(*images.shape[:3], times, -1, times).float().mean((3, 5)).round().byte().numpy())
 
     return augment
 

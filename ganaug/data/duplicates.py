@@ -92,10 +92,17 @@ def _pairs_by_block(flat: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.in
 
 
 def crossing_pairs(
-    known: npt.NDArray[np.float32], asked: npt.NDArray[np.float32], block: int = BLOCK
+    known: npt.NDArray[np.float32],
+    asked: npt.NDArray[np.float32],
+    labels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
+    block: int = BLOCK,
 ) -> dict[int, int]:
     """Which of the fingerprints `asked` (M, 16, 16) show the same as one of `known` (N, 16, 16), also mirrored along either axis or
-    both: index in `asked` -> index of the most similar one in `known`, by the limits of `near_pairs`."""
+    both: index in `asked` -> index of the most similar one in `known`, by the limits of `near_pairs`.
+
+    `labels`: classes (N,) of the known and (M,) of the others. A mirrored twin of another class, an arrow to the left of one to
+    the right, is then no copy.
+    """
     mirrored = np.stack([known, known[:, :, ::-1], known[:, ::-1], known[:, ::-1, ::-1]])  # (4, N, 16, 16)
     flat = mirrored.reshape(4 * len(known), -1)
     found: dict[int, int] = {}
@@ -105,6 +112,8 @@ def crossing_pairs(
         first, second = np.nonzero(similarity > MIN_CORRELATION)
         differences = np.abs(part[first] - flat[second]).max(axis=1, initial=0.0) * SIDE
         close = differences < MAX_DIFFERENCE
+        if labels is not None:
+            close &= (second < len(known)) | (labels[0][second % len(known)] == labels[1][start + first])
         for mine, other in sorted(zip(first[close], second[close], strict=True), key=lambda p: similarity[p]):
             found[start + int(mine)] = int(other) % len(known)  # the most similar one comes last
     return found

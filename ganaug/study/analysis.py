@@ -17,7 +17,6 @@ from .statistics import (
     METRICS,
     Difference,
     holm,
-    image_variance,
     mcnemar,
     needed_images,
     needed_repetitions,
@@ -85,7 +84,8 @@ def analyse(plan: Plan, evidence: Evidence, num_classes: int, margin: float) -> 
     sentence = explain(verdict, primary, *figures)
     if verdict == "inconclusive":
         needed = {"repetitions": needed_repetitions(main, margin), "times_test_images": needed_images(main, margin)}
-        sentence += f" {describe_needed(needed, plan)}"
+        what = "splits" if plan.splits > 1 else "GANs" if is_clustered(plan, primary) else "repetitions"
+        sentence += f" {describe_needed(needed, what)}"
     return Results(
         primary=primary,
         metric=PRIMARY_METRIC,
@@ -98,7 +98,7 @@ def analyse(plan: Plan, evidence: Evidence, num_classes: int, margin: float) -> 
             for k in range(num_classes)
             if (d := metrics.get(f"recall_{k}")) is not None
         ],
-        variance=variance_rows(plan, evidence, primary, num_classes),
+        variance=variance_rows(plan, evidence, primary, num_classes, main.of_images),
         needed=needed,
         mcnemar=mcnemar_rows(plan, evidence, asked),
     )
@@ -108,15 +108,20 @@ def differences_of(plan: Plan, evidence: Evidence, pair: tuple[str, str], num_cl
     """The differences of a question. Over one split by the hierarchical bootstrap; over several by the corrected t interval."""
     if plan.splits == 1:
         repetitions = plan.repetitions()
-        clustered = ARMS[pair[0]].uses_gan and 1 < plan.gans < plan.seeds
-        groups = [repetition.gan for repetition in repetitions] if clustered else None
+        groups = [repetition.gan for repetition in repetitions] if is_clustered(plan, pair) else None
         return paired_differences(evidence.truths[0], *evidence.both(pair, repetitions), num_classes, groups)
     per_split = []
     for split, truth in enumerate(evidence.truths):
         mine = [repetition for repetition in plan.repetitions() if repetition.split == split]
         per_split.append(single_differences(truth, *evidence.both(pair, mine), num_classes))
     ratio = float(np.mean([len(truth) / n for truth, n in zip(evidence.truths, evidence.num_train, strict=True)]))
-    return resampled_differences(per_split, ratio)
+    counts = np.mean([np.bincount(truth, minlength=num_classes) for truth in evidence.truths], axis=0)
+    return resampled_differences(per_split, ratio, counts.astype(np.int64))
+
+
+def is_clustered(plan: Plan, pair: tuple[str, str]) -> bool:
+    """Whether several repetitions share a GAN, so that the GANs are what is independent."""
+    return ARMS[pair[0]].uses_gan and 1 < plan.gans < plan.seeds
 
 
 def difference_rows(
@@ -150,10 +155,13 @@ def difference_rows(
     return rows
 
 
-def variance_rows(plan: Plan, evidence: Evidence, primary: tuple[str, str], num_classes: int) -> list[dict[str, Any]]:
+def variance_rows(
+    plan: Plan, evidence: Evidence, primary: tuple[str, str], num_classes: int, of_images: float
+) -> list[dict[str, Any]]:
     """What a single repetition's difference owes to each source: standard deviation, and share of the variance of those known.
 
-    None where a source was not varied by itself. The draw of the test images is counted where the split is fixed.
+    None where a source was not varied by itself. Where the split is fixed, `of_images` is what the draw of the test images gives
+    all repetitions alike; what it gives each of them counts for their seeds.
     """
     probed = plan.probes() if primary == (MIXED, BASELINE) else []
     repetitions = list(dict.fromkeys([*plan.repetitions(), *probed]))
@@ -161,10 +169,11 @@ def variance_rows(plan: Plan, evidence: Evidence, primary: tuple[str, str], num_
         single_differences(evidence.truths[r.split], *evidence.both(primary, [r]), num_classes)[PRIMARY_METRIC][0]
         for r in repetitions
     ]
-    parts = variance_components(np.array(values), [(r.split, r.gan, r.draw, r.seed) for r in repetitions])
+    uses_gan, uses_pool = ARMS[primary[0]].uses_gan, ARMS[primary[0]].uses_pool
+    places = [(r.split, r.gan if uses_gan else 0, r.draw if uses_pool else 0, r.seed) for r in repetitions]
+    parts = variance_components(np.array(values), places)
     if plan.splits == 1:
-        mine = plan.repetitions()
-        parts["test images"] = image_variance(evidence.truths[0], *evidence.both(primary, mine), num_classes)
+        parts["test images"] = of_images
     total = sum(part for part in parts.values() if part is not None)
     return [
         {
@@ -195,12 +204,11 @@ def mcnemar_rows(plan: Plan, evidence: Evidence, asked: Sequence[tuple[str, str]
     return rows
 
 
-def describe_needed(needed: Mapping[str, float | None], plan: Plan) -> str:
-    """What would settle an inconclusive verdict, were the difference as it was measured."""
-    what = "splits" if plan.splits > 1 else "repetitions"
+def describe_needed(needed: Mapping[str, float | None], what: str) -> str:
+    """What would settle an inconclusive verdict, were the difference as it was measured. `what` is repeated independently."""
     more, times = needed["repetitions"], needed["times_test_images"]
     ways = [f"{more:.0f} {what}"] if more is not None else []
-    ways += [f"{times:.3g} times as many test images"] if times is not None and plan.splits == 1 else []
+    ways += [f"{times:.3g} times as many test images"] if times is not None else []
     if not ways:
         return f"Neither more {what} nor more test images alone would settle it."
     return f"If the difference is as measured, {' or '.join(ways)} would settle it."

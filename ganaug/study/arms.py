@@ -118,11 +118,15 @@ ARMS: dict[str, Arm] = {
 FACTORIAL = (BASELINE, MIXED, "discriminator/real", "discriminator/real+synthetic")
 
 
+SYNTHETIC_QUESTIONS = ((MIXED, BASELINE), ("discriminator/real+synthetic", "discriminator/real"))
+
+
 def questions(arms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """(arm, baseline) of what a study with these arms asks. The first is the one that the verdict answers, decided before any
-    result is seen: what the synthetic images do, or where there are none, what the next arm does."""
+    result is seen: what synthetic images do, or where there is nothing to tell that by, what the first other arm does."""
     asked = [(arm, BASELINE) for arm in arms if arm != BASELINE]
-    within = ("discriminator/real+synthetic", "discriminator/real")
+    within = SYNTHETIC_QUESTIONS[1]
     if set(within) <= set(arms):
         asked.insert(asked.index((within[0], BASELINE)), within)
-    return tuple(sorted(asked, key=lambda pair: pair[0] != MIXED))
+    first = next((pair for pair in SYNTHETIC_QUESTIONS if pair in asked), asked[0])
+    return (first, *(pair for pair in asked if pair != first))

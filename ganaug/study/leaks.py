@@ -24,22 +24,28 @@ class Leak:
 
 
 def find_leaks(images: ImageSet) -> list[Leak]:
-    """The test images that copy images that are trained on: the same picture, resaved, resized, brightened or mirrored."""
-    train, test = images.indices("train"), images.indices("test")
-    pairs = crossing_pairs(_fingerprints(images, train), _fingerprints(images, test))
-    same = {images.images[row].tobytes(): row for row in train}
-    for number, row in enumerate(test):  # nearly uniform images have no fingerprint
-        if (twin := same.get(images.images[row].tobytes())) is not None:
-            pairs.setdefault(number, int(np.searchsorted(train, twin)))
-    return [Leak(images.files[test[mine]], images.files[train[other]]) for mine, other in sorted(pairs.items())]
+    """The test images that copy images that are trained on: the same picture, resaved, resized, brightened, or mirrored within its
+    class."""
+    train = images.indices("train")
+    known = Labeled(np.asarray(images.images[train]), images.labels[train])
+    return [Leak(test, images.files[train[row]]) for test, row in _copies_of(images, known)]
 
 
 def find_copies_of_tests(images: ImageSet, given: Labeled, origin: Path) -> list[Leak]:
     """The test images that an image of a foreign pool shows: no generator that has not seen them makes these."""
-    test = images.indices("test")
-    prints = np.stack([fingerprint(np.moveaxis(image, 0, 2)) for image in given.images])
-    pairs = crossing_pairs(prints, _fingerprints(images, test))
-    return [Leak(images.files[test[mine]], f"an image of {origin}") for mine in sorted(pairs)]
+    return [Leak(test, f"an image of {origin}") for test, _ in _copies_of(images, given)]
+
+
+def _copies_of(images: ImageSet, known: Labeled) -> list[tuple[str, int]]:
+    """(test file, row of `known` that it shows) of every test image that shows one."""
+    rows = images.indices("test")
+    asked = Labeled(np.asarray(images.images[rows]), images.labels[rows])
+    pairs = crossing_pairs(_fingerprints(known), _fingerprints(asked), (known.labels, asked.labels))
+    same = {image.tobytes(): row for row, image in enumerate(known.images)}
+    for number, image in enumerate(asked.images):  # nearly uniform images have no fingerprint
+        if (twin := same.get(image.tobytes())) is not None:
+            pairs.setdefault(number, twin)
+    return [(images.files[rows[mine]], other) for mine, other in sorted(pairs.items())]
 
 
 def refuse_leaks(leaks: Sequence[Leak], drop: bool, num_test: int, origin: object) -> frozenset[str]:
@@ -62,5 +68,5 @@ def refuse_leaks(leaks: Sequence[Leak], drop: bool, num_test: int, origin: objec
     return frozenset(leak.test for leak in leaks)
 
 
-def _fingerprints(images: ImageSet, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    return np.stack([fingerprint(np.moveaxis(np.asarray(images.images[row]), 0, 2)) for row in rows])
+def _fingerprints(labeled: Labeled) -> npt.NDArray[np.float32]:
+    return np.stack([fingerprint(np.moveaxis(image, 0, 2)) for image in labeled.images])

@@ -17,6 +17,7 @@ Counts = npt.NDArray[np.float32]
 NUM_RESAMPLES = 1000
 BLOCK = 64  # resamples at a time
 LEVEL = 0.95
+LEAST_UNITS = 4  # independent repetitions; of fewer, nothing but their own spread is relied on
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 MOST = 10_000  # repetitions or times as many images that a projection considers
 
@@ -33,6 +34,7 @@ class Difference:
     of_repetitions: float  # the part of the mean's variance that more repetitions, or splits, would lower
     of_images: float  # the part that more test images would lower
     num_units: int  # independent repetitions: splits, GANs or seeds
+    num_images: int  # test images that the repetitions share; 0 where each split has its own
 
 
 def confusion_matrices(truth: Labels, predictions: Labels, num_classes: int, weights: Floats | None = None) -> Floats:
@@ -169,17 +171,19 @@ def _crossed_interval(
         resampled.var(axis=0, ddof=1).mean()
     )  # of one unit: what its images have, in common with others and not
     common = max(0.0, alone - of_images) / (number - 1)  # counted in both of the above
-    of_images_alone = max(of_images - common, least_of_images)
-    variance = of_units + of_images_alone
-    freedom = variance**2 / (of_units**2 / (number - 1) + of_images_alone**2 / max(1, num_images - 1))
-    return _student(values, float(units.mean()), variance, freedom, of_units, of_images_alone, number)
+    if number >= LEAST_UNITS:  # of fewer it is not known well enough
+        of_images -= common
+    return _student(values, float(units.mean()), of_units, max(of_images, least_of_images), number, num_images)
 
 
-def resampled_differences(per_split: Sequence[Mapping[str, Floats]], test_to_train: float) -> dict[str, Difference]:
+def resampled_differences(
+    per_split: Sequence[Mapping[str, Floats]], test_to_train: float, counts: Labels
+) -> dict[str, Difference]:
     """The mean difference over resampled splits, from the differences of each metric in each split's repetitions.
 
     The training sets of the splits overlap, so their variance tells too little; the correction of Nadeau & Bengio (2003,
-    https://doi.org/10.1023/A:1024068626366), equation 9, adds the ratio of test to training images.
+    https://doi.org/10.1023/A:1024068626366), equation 9, adds the ratio of test to training images. `counts`: test images of each
+    class in a split; see `least_image_variance`.
     """
     number = len(per_split)
     found = {}
@@ -187,22 +191,30 @@ def resampled_differences(per_split: Sequence[Mapping[str, Floats]], test_to_tra
         if not all(metric in split for split in per_split):
             continue  # a class without a test image in some split
         means = np.array([split[metric].mean() for split in per_split])
-        spread = float(means.var(ddof=1))
+        spread = max(float(means.var(ddof=1)), least_image_variance(counts, metric))
         values = np.concatenate([split[metric] for split in per_split])
-        variance = (1 / number + test_to_train) * spread
-        found[metric] = _student(
-            values, float(means.mean()), variance, number - 1, spread / number, test_to_train * spread, number
-        )
+        found[metric] = _student(values, float(means.mean()), spread / number, test_to_train * spread, number, 0)
     return found
 
 
 def _student(
-    values: Floats, mean: float, variance: float, freedom: float, of_repetitions: float, of_images: float, number: int
+    values: Floats, mean: float, of_repetitions: float, of_images: float, number: int, num_images: int
 ) -> Difference:
-    error = variance**0.5
+    freedom = _freedom(of_repetitions, of_images, number, num_images)
+    error = (of_repetitions + of_images) ** 0.5
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
-    p_value = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)
-    return Difference(mean, mean - half, mean + half, p_value, values.tolist(), of_repetitions, of_images, number)
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, freedom))
+    return Difference(
+        mean, mean - half, mean + half, p_value, values.tolist(), of_repetitions, of_images, number, num_images
+    )
+
+
+def _freedom(of_repetitions: float, of_images: float, number: int, num_images: int) -> float:
+    """Degrees of freedom of the sum of both variances: Satterthwaite's, or of few repetitions and of splits their number less one."""
+    if number < LEAST_UNITS or not num_images:
+        return number - 1
+    whole = (of_repetitions + of_images) ** 2
+    return whole / (of_repetitions**2 / (number - 1) + of_images**2 / max(1, num_images - 1))
 
 
 def single_differences(truth: Labels, arm: Labels, baseline: Labels, num_classes: int) -> dict[str, Floats]:
@@ -274,30 +286,26 @@ def variance_components(values: Floats, coordinates: Sequence[tuple[int, int, in
     return found
 
 
-def image_variance(truth: Labels, arm: Labels, baseline: Labels, num_classes: int) -> float:
-    """The variance that the draw of the test images gives one repetition's difference of balanced accuracy, mean over them."""
-    right = (arm == truth).astype(np.float64) - (baseline == truth)  # (R, N)
-    of_class = [right[:, truth == k] for k in range(num_classes) if (truth == k).any()]
-    means = [part.var(axis=1, ddof=1 if part.shape[1] > 1 else 0).mean() / part.shape[1] for part in of_class]
-    return float(sum(means) / len(means) ** 2)
-
-
 def needed_repetitions(difference: Difference, margin: float) -> int | None:
     """Independent repetitions after which the interval would no longer be inconclusive, were the mean and variances as they are;
-    None if the test images do not allow it. `margin`: the region of practical equivalence."""
+    None if the test images do not allow it. `margin`: the region of practical equivalence. Exact up to 50, then to 2 %."""
     each = difference.of_repetitions * difference.num_units
     for number in _growing(difference.num_units):
-        if _settles(difference.mean, each / number + difference.of_images, number - 1, margin):
+        if _settles(difference, each / number, difference.of_images, number, difference.num_images, margin):
             return number
     return None
 
 
 def needed_images(difference: Difference, margin: float) -> float | None:
-    """How many times as many test images would do so; None if the repetitions do not allow it."""
+    """How many times as many test images would do so; None if the repetitions do not allow it, or if splits have their own."""
+    if not difference.num_images:
+        return None
     for percent in _growing(100):
-        variance = difference.of_repetitions + difference.of_images * 100 / percent
-        if _settles(difference.mean, variance, difference.num_units - 1, margin):
-            return percent / 100
+        times = percent / 100
+        images = round(difference.num_images * times)
+        of_images = difference.of_images / times
+        if _settles(difference, difference.of_repetitions, of_images, difference.num_units, images, margin):
+            return times
     return None
 
 
@@ -306,6 +314,9 @@ def _growing(start: int) -> list[int]:
     return sorted({int(np.ceil(start * 1.02**step)) for step in steps})
 
 
-def _settles(mean: float, variance: float, freedom: float, margin: float) -> bool:
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
-    return bool(abs(mean) > half or abs(mean) + half < margin)
+def _settles(
+    difference: Difference, of_repetitions: float, of_images: float, number: int, num_images: int, margin: float
+) -> bool:
+    freedom = _freedom(of_repetitions, of_images, number, num_images)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * (of_repetitions + of_images) ** 0.5
+    return bool(abs(difference.mean) > half or abs(difference.mean) + half < margin)

@@ -1,7 +1,7 @@
 """From an interval to a word and a sentence."""
 
 from ..settings import Verdict
-from .arms import BASELINE, MIXED
+from .arms import SYNTHETIC_QUESTIONS
 
 
 def judge(low: float, high: float, margin: float) -> Verdict:
@@ -28,7 +28,7 @@ def explain(
         f"{repetitions} paired repetitions."
     )
     limits = f"less than {100 * margin:g} point{'' if margin == 0.01 else 's'}"
-    if question != (MIXED, BASELINE):
+    if question not in SYNTHETIC_QUESTIONS:
         arm, baseline = question
         words = {"equivalent": f"makes no difference in practice ({limits}) to", "inconclusive": "cannot be told from"}
         return f"{arm} {words.get(verdict, f'{verdict} against')} {baseline}: {figures}"

@@ -235,6 +235,8 @@ def test_the_first_question_is_that_of_the_synthetic_images():
     for arms in (tuple(ARMS), FACTORIAL, (BASELINE, MIXED), (BASELINE, "scratch/smote", MIXED)):
         assert questions(arms)[0] == (MIXED, BASELINE)
     assert questions((BASELINE, "scratch/smote", "scratch/longer"))[0] == ("scratch/smote", BASELINE)
+    within = ("discriminator/real+synthetic", "discriminator/real")
+    assert questions((BASELINE, *reversed(within)))[0] == within
 
 
 def test_the_questions_of_the_factorial_arms():

@@ -19,7 +19,6 @@ from ganaug.study.statistics import (
     class_metric,
     confusion_matrices,
     holm,
-    image_variance,
     least_image_variance,
     mcnemar,
     needed_images,
@@ -288,7 +287,7 @@ def test_images_that_all_agree_do_not_prove_much():
     """Without any variance the rule of succession is left: of 12 images in 3 classes, each weighs 1 / 12 and differs with a
     probability of 1 / 14."""
     truth = np.arange(12) % 3
-    same = np.stack([truth, truth])
+    same = np.stack([truth] * 4)
     half = stats.t.ppf(0.975, 11) * (12 / 12**2 / 14) ** 0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -335,10 +334,21 @@ def test_one_test_image_and_two_repetitions():
     assert found.mean == 0.5 and np.isfinite([found.low, found.high]).all() and found.low < 0 < found.high
 
 
+MANY = np.array([10**6, 10**6])  # test images of each class, so that their draw adds nothing
+
+
+def test_splits_that_agree_do_not_prove_that_all_do():
+    splits = [{"accuracy": np.zeros(4)}] * 5
+    few, more = (resampled_differences(splits, 0.25, np.array([n, n]))["accuracy"] for n in (10, 1000))
+    variance = 1 / 20 / 22 * (1 / 5 + 0.25)  # one of twenty-two images, and the correction
+    assert few.high == pytest.approx(stats.t.ppf(0.975, 4) * variance**0.5) and few.p_value == 1
+    assert 0 < more.high < few.high
+
+
 def test_the_corrected_interval_by_hand():
     """Splits with means .04, .02 and .06: variance .0004, times (1/3 + 1/4) of Nadeau and Bengio, two degrees of freedom."""
     splits = [np.array(values) for values in ([0.03, 0.05], [0.02, 0.02], [0.04, 0.08])]
-    found = resampled_differences([{"accuracy": values} for values in splits], 0.25)["accuracy"]
+    found = resampled_differences([{"accuracy": values} for values in splits], 0.25, MANY)["accuracy"]
     error = (0.0004 * (1 / 3 + 0.25)) ** 0.5
     assert found.mean == pytest.approx(0.04)
     assert found.high - found.mean == pytest.approx(4.302653 * error, rel=1e-6) == found.mean - found.low
@@ -352,7 +362,7 @@ def test_the_correction_widens_the_plain_interval():
     rng = np.random.default_rng(0)
     means = rng.normal(0.01, 0.02, 5)
     splits = [{"accuracy": np.array([mean])} for mean in means]
-    plain, corrected = (resampled_differences(splits, ratio)["accuracy"] for ratio in (0.0, 0.25))
+    plain, corrected = (resampled_differences(splits, ratio, MANY)["accuracy"] for ratio in (0.0, 0.25))
     assert (plain.low, plain.high) == pytest.approx(stats.t.interval(0.95, 4, means.mean(), stats.sem(means)))
     assert corrected.high - corrected.mean == pytest.approx(1.5 * (plain.high - plain.mean))  # sqrt(1 + 5 / 4)
 
@@ -365,7 +375,9 @@ def test_the_corrected_interval_holds_the_truth_where_the_plain_one_does_not():
     for _ in range(count):
         splits = rng.normal() * share**0.5 + rng.normal(size=5) * (1 - share) ** 0.5
         for ratio in held:
-            found = resampled_differences([{"accuracy": np.array([value])} for value in splits], ratio)["accuracy"]
+            found = resampled_differences([{"accuracy": np.array([value])} for value in splits], ratio, MANY)[
+                "accuracy"
+            ]
             held[ratio] += found.low <= 0 <= found.high
     assert stats.binomtest(held[0.25], count, 0.95).pvalue > 0.001
     assert stats.binomtest(held[0.0], count, 0.95).pvalue < 0.001
@@ -373,8 +385,8 @@ def test_the_corrected_interval_holds_the_truth_where_the_plain_one_does_not():
 
 def test_a_class_that_some_split_does_not_test_is_left_out():
     splits = [{"accuracy": np.zeros(2), "recall_1": np.ones(2)}, {"accuracy": np.ones(2)}]
-    assert set(resampled_differences(splits, 0.25)) == {"accuracy"}
-    assert set(resampled_differences(splits[::-1], 0.25)) == {"accuracy"}
+    assert set(resampled_differences(splits, 0.25, MANY)) == {"accuracy"}
+    assert set(resampled_differences(splits[::-1], 0.25, MANY)) == {"accuracy"}
 
 
 def test_holm_by_hand():
@@ -511,37 +523,18 @@ def test_a_component_that_comes_out_negative_is_nothing():
     assert found["draw"] == 0.5 and found["gan"] == 0.0
 
 
-def test_the_variance_of_the_test_images_by_hand():
-    """Class 0: gains 1, 0, 0, 0 of variance 1/4, over 4; class 1: 1, -1 of variance 2, over 2; a half for each class, squared."""
-    truth = np.array([0, 0, 0, 0, 1, 1])
-    arm = np.array([[0, 0, 1, 1, 1, 0]])
-    baseline = np.array([[1, 0, 1, 1, 0, 1]])
-    one = (0.25 / 4 + 2 / 2) / 4
-    assert image_variance(truth, arm, baseline, 2) == pytest.approx(one)
-    # the mean over repetitions; a second one without any difference halves it
-    both = image_variance(truth, np.repeat(arm, 2, axis=0), np.concatenate([baseline, arm]), 2)
-    assert both == pytest.approx(one / 2)
-    assert image_variance(truth, arm, baseline, 3) == pytest.approx(one)  # an empty class is no class
-
-
-def test_the_variance_of_the_test_images_is_that_of_new_ones():
-    """Against many test sets from one population."""
-    rng, sizes = np.random.default_rng(0), (30, 10)
-    truth = np.repeat([0, 1], sizes)
-    estimates, measured = [], []
-    for _ in range(1500):
-        arm, baseline = (np.where(rng.random(40) < share, truth, 1 - truth)[None] for share in (0.8, 0.6))
-        estimates.append(image_variance(truth, arm, baseline, 2))
-        measured.append(single_differences(truth, arm, baseline, 2)["balanced_accuracy"][0])
-    assert np.mean(estimates) == pytest.approx(np.var(measured), rel=0.12)
+NUM_IMAGES = 500
 
 
 def a_difference(mean, of_repetitions, of_images=0.0, num_units=6):
-    return Difference(mean, 0.0, 0.0, 1.0, [], of_repetitions, of_images, num_units)
+    return Difference(mean, 0.0, 0.0, 1.0, [], of_repetitions, of_images, num_units, NUM_IMAGES)
 
 
-def is_settled(mean, variance, freedom, margin):
-    half = stats.t.ppf(0.975, freedom) * variance**0.5
+def is_settled(mean, of_repetitions, of_images, number, margin, num_images=NUM_IMAGES):
+    """With the degrees of freedom of Welch and Satterthwaite, or of fewer than four repetitions their number less one."""
+    variance = of_repetitions + of_images
+    freedom = variance**2 / (of_repetitions**2 / (number - 1) + of_images**2 / (num_images - 1))
+    half = stats.t.ppf(0.975, freedom if number >= 4 else number - 1) * variance**0.5
     return judge(mean - half, mean + half, margin) != "inconclusive"
 
 
@@ -553,7 +546,7 @@ def test_so_many_repetitions_settle_it_and_fewer_do_not(mean, of_repetitions, of
     number = needed_repetitions(difference, margin)
 
     def settled_by(count):
-        return is_settled(mean, of_repetitions * num_units / count + of_images, count - 1, margin)
+        return is_settled(mean, of_repetitions * num_units / count, of_images, count, margin)
 
     if number is None:
         assert not settled_by(9_000)
@@ -570,7 +563,8 @@ def test_so_many_times_the_test_images_settle_it_and_fewer_do_not(mean, of_repet
     times = needed_images(a_difference(mean, of_repetitions, of_images, num_units), margin)
 
     def settled_by(times):
-        return is_settled(mean, of_repetitions + of_images / times, num_units - 1, margin)
+        images = round(NUM_IMAGES * times)
+        return is_settled(mean, of_repetitions, of_images / times, num_units, margin, images)
 
     if times is None:
         assert not settled_by(90)
@@ -578,6 +572,21 @@ def test_so_many_times_the_test_images_settle_it_and_fewer_do_not(mean, of_repet
     assert times >= 1 and settled_by(times)
     fewer = times / 1.03 - 0.01  # in steps of 2 %, at least of a hundredth
     assert fewer < 1 or not settled_by(fewer)
+
+
+def test_more_images_do_not_settle_what_splits_of_their_own_have_measured():
+    assert needed_images(replace(a_difference(0.02, 1e-5, of_images=4e-4), num_images=0), 0.0) is None
+
+
+def test_few_repetitions_have_few_degrees_of_freedom():
+    """Three repetitions of arms that differ by chance alone: the images, which they share, lend them no certainty."""
+    rng, count, excluded = np.random.default_rng(3), 400, 0
+    truth = np.repeat([0, 1], 100)
+    for number in range(count):
+        arms = [np.where(rng.random((3, 200)) < 0.9, truth, 1 - truth) for _ in range(2)]
+        found = paired_differences(truth, *arms, 2, seed=number)["accuracy"]
+        excluded += found.low > 0 or found.high < 0
+    assert excluded / count < 0.06
 
 
 def test_needed_repetitions_by_hand():
