@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .reporting.page import report
     from .settings import Recipe, load_recipe
     from .study.compare import compare, estimate_compare
-    from .study.record import Comparison
+    from .study.comparison import Comparison
     from .synthesis.audit import audit
     from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AugmentedDataset": "data.augmented",
     "CheckReport": "data.check",
-    "Comparison": "study.record",
+    "Comparison": "study.comparison",
     "Estimate": "gan.training",
     "GanaugError": "errors",
     "Recipe": "settings",

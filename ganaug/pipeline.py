@@ -15,7 +15,7 @@ from .gan.training import fit
 from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
 from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
-from .study.case import refuse_hopeless
+from .study.case import refuse_hopeless, refuse_leaky
 from .study.compare import compare
 from .synthesis.plan import COUNT_REQUESTS, plan_counts
 from .synthesis.synthesize import synthesize
@@ -71,6 +71,7 @@ def refuse_vain(data: str | Path, folder: RunFolder, recipe: Recipe) -> None:
     """Prepares the data and raises `GanaugError`, before any time is spent, where no comparison would be possible."""
     images, _ = prepare(data, recipe.data, folder.data, resolve_device(recipe.fit.device).type)
     refuse_hopeless(images, data, recipe.compare)
+    refuse_leaky(images, data, recipe.compare)
     if not sum(plan_counts(recipe.synthesize, images.counts("train")).values()):
         raise GanaugError("by these settings of synthesize no class gets a synthetic image. Set synthesize.per_class.")
 

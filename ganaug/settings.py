@@ -302,10 +302,15 @@ class CompareSettings(Settings):
     updates: int | None = Field(
         None, ge=1, description="Updates of every arm; by default doubled until no arm gains on the inner folds."
     )
-    max_updates: int = Field(2400, ge=1, description="Largest number of updates that is tried.")
+    max_updates: int = Field(3200, ge=1, description="Largest number of updates that is tried.")
     budget: Duration | None = Field(
         None,
         description="Wall-clock time for the classifiers; may lower the updates that are tried, which the report then says.",
+    )
+    longer_updates: int | None = Field(
+        None,
+        ge=1,
+        description="Updates of the longer baseline; by default more by the processor time that the GAN took.",
     )
     equivalence: float = Field(
         1.0, ge=0, description="Differences up to so many points make no difference in practice; 0: any counts."

@@ -140,7 +140,7 @@ def train_classifier(
 def predict(model: nn.Module, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.float32]:
     """Class probabilities (N, num_classes) of images (N, C, S, S) uint8."""
     model.eval()
-    batches = [to_float(torch.tensor(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)]
+    batches = (to_float(torch.tensor(images[i : i + 256]).to(device)) for i in range(0, len(images), 256))
     return torch.cat([model(batch).float().softmax(dim=1).cpu() for batch in batches]).numpy()
 
 

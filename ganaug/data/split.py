@@ -11,9 +11,12 @@ from ..progress import warn
 
 
 def hold_out(
-    labels: npt.NDArray[np.int64], groups: Sequence[Hashable] | npt.NDArray[np.int64], fraction: float, seed: int
+    labels: npt.NDArray[np.int64],
+    groups: Sequence[Hashable] | npt.NDArray[np.int64],
+    fraction: float | npt.NDArray[np.float64],
+    seed: int,
 ) -> npt.NDArray[np.bool_]:
-    """Mask (N,), true for the test: about `fraction` of every class, and every group whole on one side.
+    """Mask (N,), true for the test: about `fraction` of every class, or for each its own (K,), and every group whole on one side.
 
     Groups are visited in an order that `seed` shuffles. One goes to the test if that brings the shares of the classes
     nearer to `fraction`, in squared distance. Then a class that gave nothing gives the smallest group that it can spare.
@@ -38,7 +41,7 @@ def hold_out(
         tested[group] = True
         remaining = remaining - holds[group]
 
-    missing = np.full(sizes.shape[1], fraction)
+    missing = np.broadcast_to(np.asarray(fraction, np.float64), sizes.shape[1])
     for group in order:
         if can_spare(group) and ((missing - shares[group]) ** 2).sum() < (missing**2).sum():
             take(group)

@@ -73,34 +73,45 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
     return folder.root
 
 
-def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int) -> None:
+def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int, device: str) -> None:
     """Trains another GAN as a complete run's was, with as many steps, in a run of its own: other `splits` (N,) of the run's
-    prepared images, of which those with an empty one are left out, and another seed. An interrupted one goes on, a complete one
-    is left as it is.
+    prepared images, of which those with an empty one are left out, and another seed. Where it was left open which reflections
+    keep the class, its own training images decide. An interrupted one goes on, a complete one is left as it is.
     """
+    info = read_json(run.info)
     if not target.info.is_file():
         resplit(run.data, target.data, splits)
         write_json(target.check, read_json(run.check))
     elif read_json(target.info)["complete"]:
         return
     recipe = load_recipe(run.recipe)
-    again = recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"seed": seed, "threads": 1})})
-    source = read_json(run.info)["source"]
-    train_run(target, source, load(target.data), again, resolve_device(recipe.fit.device))
+    images = load(target.data)
+    same = _trained_files(images) == _trained_files(load(run.data))
+    data = recipe.data.model_copy(update={} if same else {"mirror": info.get("mirror") or recipe.data.mirror})
+    fit_settings = recipe.fit.model_copy(update={"seed": seed, "threads": 1, "device": device})
+    again = recipe.model_copy(update={"data": data, "fit": fit_settings})
+    if target.recipe.is_file():
+        again = keep_settled(again, load_recipe(target.recipe))
+    train_run(target, info["source"], images, again, resolve_device(device))
+
+
+def _trained_files(images: ImageSet) -> list[str]:
+    return [images.files[row] for row in images.indices("train")]
 
 
 def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe, device: torch.device) -> None:
     """Trains on prepared images, from where an interrupted training of the same folder stood, and completes the run."""
     begun = time.monotonic()
     torch.set_num_threads(resolved.fit.threads or 1)
+    asked = read_json(folder.info).get("mirror") if folder.info.is_file() else resolved.data.mirror
     resolved = settle_mirror(resolved, split_images(images, resolved, device)[0], len(images.class_names))
     resolved = _settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
-    write_json(folder.info, _describe_run(source, images, resolved, members, complete=False))
+    write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=False))
     total_steps = train_members(folder, members, images, resolved, device, begun)
     write_text(folder.recipe, dump_recipe(_settle(resolved, images.image_size, device, total_steps)))
-    write_json(folder.info, _describe_run(source, images, resolved, members, complete=True))
+    write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=True))
 
 
 def train_members(
@@ -319,8 +330,9 @@ def _total_of(member: Member, steps: int) -> int:
 
 
 def _describe_run(
-    source: str, images: ImageSet, recipe: Recipe, members: tuple[Member, ...], complete: bool
+    source: str, images: ImageSet, recipe: Recipe, members: tuple[Member, ...], mirror: str | None, complete: bool
 ) -> dict[str, object]:
+    """`mirror`: what was asked for, perhaps auto; the recipe holds what was settled."""
     return {
         "schema": SCHEMA,
         "complete": complete,
@@ -330,6 +342,7 @@ def _describe_run(
         "counts": {split: images.counts(split) for split in ("train", "valid", "test")},
         "channels": images.channels,
         "strategy": recipe.fit.strategy,
+        "mirror": mirror,
         "members": [member.name for member in members],
         "versions": describe_versions(),
     }

@@ -155,7 +155,6 @@ def not_worth_mixing(result: Result) -> str:
     if not against:
         return ""
     if against < len(asked):
-        return (
-            f"On the inner folds of {against} of {len(asked)} splits no share of synthetic images did better than none."
-        )
-    return "On the inner folds no share of synthetic images did better than none: they are not worth using here."
+        return f"On the inner folds of {against} of {len(asked)} splits no share of synthetic images did better than none by more than chance."
+    said = "On the inner folds no share of synthetic images did better than none by more than chance"
+    return f"{said}: they are not worth using here."

@@ -24,6 +24,7 @@ SOURCES = {
     "draw": "Draw of the synthetic images",
     "seed": "Classifier's seed",
     "test images": "Draw of the test images",
+    "all together": "All together, as measured (without the test images)",
 }
 VERDICT_SIGNS = {"helps": "▲", "hurts": "▼", "equivalent": "■", "inconclusive": "●"}  # as the charts mark them
 NONE = "–"

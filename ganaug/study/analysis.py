@@ -29,6 +29,7 @@ from .verdict import explain, judge
 
 PRIMARY_METRIC = "balanced_accuracy"
 SIGNIFICANT = 0.05
+TOGETHER = "all together"  # but the test images, which the repetitions share
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,15 @@ def is_clustered(plan: Plan, pair: tuple[str, str]) -> bool:
 def difference_rows(
     found: Mapping[tuple[str, str], Mapping[str, Difference]], primary: tuple[str, str], margin: float
 ) -> list[dict[str, Any]]:
-    """A row for each question and metric. The primary question was decided beforehand and stands for itself; of the others, only
-    those help or hurt that do so after Holm's adjustment for all questions."""
+    """A row for each question and metric. The primary question in the primary metric was decided beforehand and stands for itself; of
+    the others, only those help or hurt that do so after Holm's adjustment for all questions."""
     rows = []
     adjusted = {metric: holm([metrics[metric].p_value for metrics in found.values()]) for metric in METRICS}
     for number, (pair, metrics) in enumerate(found.items()):
         for metric in METRICS:
             difference, p_holm = metrics[metric], adjusted[metric][number]
             verdict = judge(difference.low, difference.high, margin)
-            if pair != primary and verdict in ("helps", "hurts") and p_holm >= SIGNIFICANT:
+            if (pair, metric) != (primary, PRIMARY_METRIC) and verdict in ("helps", "hurts") and p_holm >= SIGNIFICANT:
                 verdict = "inconclusive"
             rows.append(
                 {
@@ -164,7 +165,7 @@ def variance_rows(
     all repetitions alike; what it gives each of them counts for their seeds.
     """
     probed = plan.probes() if primary == (MIXED, BASELINE) else []
-    repetitions = list(dict.fromkeys([*plan.repetitions(), *probed]))
+    repetitions = list(dict.fromkeys([*plan.repetitions(), *probed]))  # in this order
     values = [
         single_differences(evidence.truths[r.split], *evidence.both(primary, [r]), num_classes)[PRIMARY_METRIC][0]
         for r in repetitions
@@ -175,7 +176,8 @@ def variance_rows(
     if plan.splits == 1:
         parts["test images"] = of_images
     total = sum(part for part in parts.values() if part is not None)
-    return [
+    measured = float(np.var(values[: len(plan.repetitions())], ddof=1))
+    rows = [
         {
             "source": name,
             "deviation": None if part is None else part**0.5,
@@ -183,6 +185,7 @@ def variance_rows(
         }
         for name, part in parts.items()
     ]
+    return [*rows, {"source": TOGETHER, "deviation": measured**0.5, "share": None}]
 
 
 def mcnemar_rows(plan: Plan, evidence: Evidence, asked: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

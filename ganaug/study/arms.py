@@ -29,8 +29,10 @@ def with_synthetic(train: Labeled, pool: Labeled, counts: Counts, seed: int) -> 
 
 
 def duplicated(train: Labeled, pool: Labeled, counts: Counts, seed: int) -> Diet:
-    """The real images once more in place of the synthetic ones: as large updates, nothing new in them."""
-    return Diet(train, train)
+    """The real images once more in place of the synthetic ones, as many of each class: as large updates, nothing new in them."""
+    rows = [np.resize(np.flatnonzero(train.labels == k), n) for k, n in enumerate(counts) if (train.labels == k).any()]
+    copies = np.concatenate(rows)
+    return Diet(train, Labeled(train.images[copies], train.labels[copies]))
 
 
 def oversampled(train: Labeled, pool: Labeled, counts: Counts, seed: int) -> Diet:
@@ -119,14 +121,18 @@ FACTORIAL = (BASELINE, MIXED, "discriminator/real", "discriminator/real+syntheti
 
 
 SYNTHETIC_QUESTIONS = ((MIXED, BASELINE), ("discriminator/real+synthetic", "discriminator/real"))
+RIVALS = ("scratch/duplicated", "scratch/oversampled", "scratch/smote", "scratch/trivialaugment", "scratch/longer")
 
 
 def questions(arms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """(arm, baseline) of what a study with these arms asks. The first is the one that the verdict answers, decided before any
-    result is seen: what synthetic images do, or where there is nothing to tell that by, what the first other arm does."""
+    result is seen: what synthetic images do, or where there is nothing to tell that by, what the first other arm does. Then every
+    arm against the baseline, and synthetic images against what could have done the same without a GAN."""
     asked = [(arm, BASELINE) for arm in arms if arm != BASELINE]
     within = SYNTHETIC_QUESTIONS[1]
     if set(within) <= set(arms):
         asked.insert(asked.index((within[0], BASELINE)), within)
+    if MIXED in arms:
+        asked += [(MIXED, rival) for rival in RIVALS if rival in arms]
     first = next((pair for pair in SYNTHETIC_QUESTIONS if pair in asked), asked[0])
     return (first, *(pair for pair in asked if pair != first))

@@ -6,10 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..classify.backbones import OWN, refuse_unfit
 from ..classify.training import Labeled
 from ..data import manifest
 from ..data.cache import ImageSet, load
+from ..data.source import open_source
+from ..devices import resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import warn
 from ..runs import RunFolder, checkpoint_of, open_run, read_json, write_json
@@ -19,9 +23,10 @@ from ..synthesis.synthesize import settle_request
 from .arms import ARMS
 from .design import Plan, is_tuned, settle_plan
 from .leaks import find_copies_of_tests, find_leaks, refuse_leaks
+from .material import load_synthetic
 from .pieces import classifier_size
 from .search import inner_folds
-from .units import gan_name, hash_of_test, load_synthetic, split_of
+from .units import gan_name, hash_of_test, split_of, unit_root
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Case:
 
 def settle_case(run: str | Path, out: str | Path | None, synthetic: str | Path | None, recipe: RecipeLike) -> Case:
     """Raises `GanaugError` for whatever stands against the study."""
-    run_folder, info = open_run(run)
+    run_folder, info = open_run(Path(run).resolve())
     resolved = settle_recipe(recipe, load_recipe(run_folder.recipe), draws=synthetic is None)
     settings = resolved.compare
     images = load(run_folder.data)
@@ -74,10 +79,9 @@ def settle_case(run: str | Path, out: str | Path | None, synthetic: str | Path |
         size = classifier_size(settings, images.image_size)
         refuse_unfit(settings.classifier, len(images.class_names), size, settings.classifier_weights)
     given = None if synthetic is None else load_synthetic(Path(synthetic), images, resolved)
-    folder = Path(out) if out is not None else run_folder.root / "study"
-    case = Case(
-        run_folder, info, images, resolved, plan, folder, None if synthetic is None else Path(synthetic), given, {}
-    )
+    folder = Path(out).resolve() if out is not None else run_folder.root / "study"
+    source = None if synthetic is None else Path(synthetic).resolve()
+    case = Case(run_folder, info, images, settle_place(resolved), plan, folder, source, given, {})
     return replace(case, copies={gan_name(split, 0): find_dropped(case, split) for split in range(plan.splits)})
 
 
@@ -99,13 +103,26 @@ def settle_recipe(recipe: RecipeLike, of_run: Recipe, draws: bool) -> Recipe:
     )
 
 
+def settle_place(recipe: Recipe) -> Recipe:
+    """The recipe with the device and the precision that this machine offers, which decide the numbers, for all workers alike."""
+    device = resolve_device(recipe.compare.device)
+    precision = "bf16" if resolve_precision(recipe.compare.precision, device) == torch.bfloat16 else "fp32"
+    weights = recipe.compare.classifier_weights
+    settled = {
+        "device": str(device),
+        "precision": precision,
+        "classifier_weights": None if weights is None else weights.resolve(),
+    }
+    return recipe.model_copy(update={"compare": recipe.compare.model_copy(update=settled)})
+
+
 def has_own_test(run: RunFolder) -> bool:
     """Whether the data came with its test images; else they were held out."""
     return any(counts.get("test", 0) for counts in read_json(run.check)["classes"].values())
 
 
 def refuse_hopeless(images: ImageSet, origin: str | Path, settings: CompareSettings) -> None:
-    """Raises `GanaugError` where no comparison is possible, no choice of the updates, or where the test was trained on."""
+    """Raises `GanaugError` where no comparison is possible, or no choice of the updates."""
     if len(images.class_names) < 2:
         raise GanaugError(
             f"{origin} has one class alone, and a classifier needs two. Use data with more class folders."
@@ -117,6 +134,10 @@ def refuse_hopeless(images: ImageSet, origin: str | Path, settings: CompareSetti
     if settings.updates is None or is_tuned(settings):
         rows = images.indices("train")
         inner_folds(images.labels[rows], [images.groups[row] for row in rows], settings.inner_folds)
+
+
+def refuse_leaky(images: ImageSet, origin: str | Path, settings: CompareSettings) -> None:
+    """Raises `GanaugError` where the test images copy others, unless these are to be left out."""
     refuse_leaks(find_leaks(images), settings.drop_duplicates, len(images.indices("test")), origin)
 
 
@@ -139,6 +160,8 @@ def was_made_by(run: RunFolder, info: dict[str, Any], folder: Path) -> bool:
     if not (folder / manifest.NAME).is_file():
         return False
     table = manifest.read_manifest(folder)
+    if {file.name for file in open_source(folder).files} - set(table["file"].dropna()):
+        return False
     own = {checkpoint_of(run.member(name) / "generator.safetensors") for name in info["members"]}
     return "checkpoint" in table and set(table.loc[table["source"] != "real", "checkpoint"]) <= own
 
@@ -151,7 +174,7 @@ def claim_folder(case: Case) -> None:
         for name in case.info["members"]
         for net in ("generator", "discriminator")
     ]
-    free = {"budget", "jobs", "device", "cluster"}
+    free = {"budget", "jobs", "cluster", "classifier_weights"}
     identity = {
         "compare": recipe.compare.model_dump(mode="json", exclude=free),
         "synthesize": recipe.synthesize.model_dump(mode="json") if given is None else None,
@@ -177,8 +200,12 @@ def claim_folder(case: Case) -> None:
 
 
 def verify_untouched(case: Case) -> None:
-    """Raises `GanaugError` if the test images are not those that the study began with."""
-    if hash_of_test(load(case.run.data)) != read_json(case.folder / "identity.json")["test"]:
+    """Raises `GanaugError` if the test images of any split are not those that the study began with."""
+    untouched = hash_of_test(load(case.run.data)) == read_json(case.folder / "identity.json")["test"]
+    for split in range(1, case.plan.splits):
+        of_unit = load(unit_root(case.run.root, case.folder, gan_name(split, 0)) / "data")
+        untouched &= hash_of_test(of_unit) == hash_of_test(case.images_of(split))
+    if not untouched:
         raise GanaugError(
             f"the test images in {case.run.data} have changed since the study began, so that nothing can be scored. "
             "Fit again, with another --out."

@@ -12,15 +12,16 @@ from ..settings import RecipeLike
 from .analysis import Evidence
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case, claim_folder, settle_case, verify_untouched
-from .cost import Clock, Pace, describe_cost, longer_updates, measure_pace
+from .comparison import Comparison, read_comparison
+from .cost import Clock, Pace, describe_cost, gan_seconds, longer_updates, measure_pace
 from .design import Repetition
+from .material import Sources
 from .pieces import Outcome, Piece, in_parallel, make_piece, train_pieces
-from .record import Comparison, read_comparison, write_study
-from .search import Choice, choose, inner_folds, trainings_of_all, truncations, tuned_arms
+from .record import write_study
+from .search import Choice, choose, inner_folds, judged_arms, trainings_of_all, truncations
 from .units import (
     FOLD_SEEDS,
     SPLIT_SEEDS,
-    Sources,
     Task,
     fold_name,
     fold_of,
@@ -28,6 +29,7 @@ from .units import (
     make_unit,
     pool_recipe,
     train_referees_of,
+    unit_root,
 )
 
 
@@ -103,7 +105,8 @@ def make_units(case: Case) -> None:
 
 
 def unit_task(case: Case, name: str, splits: npt.NDArray[np.str_], seed: int) -> Task:
-    return Task(case.run.root, case.folder / "units" / name, splits, seed, case.uses_gans, None, {})
+    target = unit_root(case.run.root, case.folder, name)
+    return Task(case.run.root, target, splits, seed, case.settings.device, case.uses_gans, None, {})
 
 
 def folds_of(case: Case, split: int) -> list[npt.NDArray[np.str_]]:
@@ -136,12 +139,12 @@ def choose_for(case: Case, split: int, pace: Pace) -> Choice:
     """What the arms of a split get; as set where nothing is to be chosen."""
     folds = [fold_name(split, number) for number in range(len(folds_of(case, split)))]
     sources = find_sources(case, {fold: truncations(case.recipe) for fold in folds})
-    arms = tuned_arms(case.plan.arms, case.plan.tune, case.refits_folds)
+    arms = judged_arms(case.plan.arms, case.plan.tune, case.refits_folds)
 
     def train(pieces: Sequence[Piece]) -> dict[str, Outcome]:
         return train_pieces("inner folds", pieces, sources, case.settings, case.folder / "pieces")
 
-    return choose(arms, folds, sources, pace.longest, train)
+    return choose(arms, case.plan.tune, folds, sources, pace.longest, train)
 
 
 def draw_pools(case: Case, choices: Sequence[Choice]) -> None:
@@ -149,8 +152,8 @@ def draw_pools(case: Case, choices: Sequence[Choice]) -> None:
     classifiers that judge their images."""
     if not case.draws_pools:
         return
-    firsts = [unit_root(case, gan_name(split, 0)) for split in range(case.plan.splits)]
-    work = ((root, case.recipe) for root in firsts)
+    firsts = [unit_root(case.run.root, case.folder, gan_name(split, 0)) for split in range(case.plan.splits)]
+    work = ((root, case.recipe, case.settings.device) for root in firsts)
     for _ in in_parallel(train_referees_of, work, len(firsts), case.settings):
         pass
     per_class = case.settings.pool_per_class * case.plan.draws
@@ -161,13 +164,8 @@ def draw_pools(case: Case, choices: Sequence[Choice]) -> None:
             name = gan_name(split, gan)
             pools = {pool_folder(case, name, truncation): pool_recipe(case.recipe, per_class, truncation)}
             task = unit_task(case, name, case.images_of(split).splits, gan_seed(case, split, gan))
-            tasks.append(replace(task, target=unit_root(case, name), referees=firsts[split], pools=pools))
+            tasks.append(replace(task, referees=firsts[split], pools=pools))
     run_tasks(case, "pools", tasks)
-
-
-def unit_root(case: Case, name: str) -> Path:
-    """The run of a unit: that of the first GAN of the first split is the study's own."""
-    return case.run.root if name == gan_name(0, 0) else case.folder / "units" / name
 
 
 def find_sources(case: Case, truncations_of: Mapping[str, Sequence[float]]) -> Sources:
@@ -175,7 +173,7 @@ def find_sources(case: Case, truncations_of: Mapping[str, Sequence[float]]) -> S
     units = [gan_name(split, gan) for split in range(case.plan.splits) for gan in range(case.plan.gans)]
     return Sources(
         architecture=case.run.root,
-        runs={name: unit_root(case, name) for name in (*units, *truncations_of)},
+        runs={name: unit_root(case.run.root, case.folder, name) for name in (*units, *truncations_of)},
         pools={
             (name, truncation): pool_folder(case, name, truncation)
             for name, found in truncations_of.items()
@@ -222,6 +220,7 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
 def piece_of(case: Case, choice: Choice, pace: Pace, arm: str, repetition: Repetition) -> Piece:
     training = trainings_of_all(choice, (arm,))[arm]
     if ARMS[arm].given_the_gans_time:
-        training = replace(training, updates=longer_updates(choice.updates, case.run, case.info, pace))
+        spent = gan_seconds(case.run, case.info)
+        training = replace(training, updates=longer_updates(choice.updates, spent, pace, case.settings))
     unit, gan = gan_name(repetition.split, 0), gan_name(repetition.split, repetition.gan)
     return make_piece(arm, unit, gan, repetition.draw, repetition.seed, training, choice.mixing)

@@ -14,12 +14,12 @@ from ..classify.training import Diet, train_classifier
 from ..devices import resolve_device
 from ..progress import format_duration
 from ..runs import RunFolder, read_json, write_json
-from ..settings import CompareSettings, Recipe
+from ..settings import CompareSettings, Recipe, load_recipe
 from .arms import ARMS, BASELINE, MIXED
 from .design import Plan
+from .material import Sources
 from .pieces import NO_MIXING, build_model, make_piece, material_of, num_jobs
-from .search import base_mixing, base_training, lengths, mixing_candidates, training_candidates, tuned_arms
-from .units import Sources
+from .search import base_mixing, base_training, judged_arms, lengths, mixing_candidates, training_candidates
 
 PROBE_UPDATES = 30
 SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
@@ -84,7 +84,12 @@ def time_update(unit: str, sources: Sources, settings: CompareSettings) -> float
         train_classifier(model, Diet(material.train), training, NO_MIXING, material.mirror, 0, device)
         seconds = (time.monotonic() - begun) / PROBE_UPDATES
     torch.set_num_threads(threads)
-    return seconds * (SHARED_CORES if num_jobs(settings) > 1 else 1)
+    return seconds * num_shared(settings)
+
+
+def num_shared(settings: CompareSettings) -> float:
+    """How many times as long a training takes as one alone on the machine."""
+    return SHARED_CORES if num_jobs(settings) > 1 else 1.0
 
 
 def affordable_updates(seconds: float, plan: Plan, recipe: Recipe, refits: bool) -> int:
@@ -103,7 +108,7 @@ def count_updates(plan: Plan, recipe: Recipe, refits: bool, longest: int) -> flo
     mixed = 1 + mixing.ratio * (1 - mixing.real_only_share)
     weight = {arm: mixed if ARMS[arm].mixes else 1.0 for arm in plan.arms}
     final = plan.seeds * plan.splits * sum(weight.values()) + len(plan.probes()) * mixed
-    tuned = tuned_arms(plan.arms, plan.tune, refits)
+    tuned = judged_arms(plan.arms, plan.tune, refits)
     each = sum(weight[arm] for arm in tuned)
     first, *others = [settings.updates] if settings.updates is not None else lengths(longest)
     searched = each * sum(others)
@@ -140,9 +145,10 @@ def describe_cost(plan: Plan, info: dict[str, Any], run: RunFolder, recipe: Reci
 
 
 def gan_seconds(run: RunFolder, info: dict[str, Any]) -> float:
-    """How long the training of the run's GAN took; without what cannot be read any more."""
+    """Seconds of one core that the training of the run's GAN took; without what cannot be read any more."""
     tables = [read_losses(run, name) for name in info["members"]]
-    return sum(float(table["seconds"].iloc[-1]) for table in tables if len(table))
+    threads = load_recipe(run.recipe).fit.threads or 1
+    return threads * sum(float(table["seconds"].iloc[-1]) for table in tables if len(table))
 
 
 def read_losses(run: RunFolder, member: str) -> pd.DataFrame:
@@ -153,6 +159,6 @@ def read_losses(run: RunFolder, member: str) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def longer_updates(updates: int, run: RunFolder, info: dict[str, Any], pace: Pace) -> int:
-    """Updates of a baseline that is given the time that the GAN took, too."""
-    return updates + round(gan_seconds(run, info) / pace.seconds_per_update)
+def longer_updates(updates: int, gan: float, pace: Pace, settings: CompareSettings) -> int:
+    """Updates of a baseline that is given the `gan` seconds of one core, too, that the GAN took."""
+    return settings.longer_updates or updates + round(gan * num_shared(settings) / pace.seconds_per_update)

@@ -4,7 +4,6 @@ After Bouthillier et al. (2021), https://arxiv.org/abs/2103.03098: a mean over r
 biased than one that varies the seed of the classifier alone, and single sources are told apart by varying them one by one.
 """
 
-import math
 from dataclasses import dataclass
 
 from ..errors import GanaugError
@@ -33,15 +32,16 @@ class Plan:
     seeds: int  # repetitions in a split
     tune: bool
     probe: bool  # whether single sources of chance are varied, too
+    given_pool: bool  # the same synthetic images in every repetition
 
     @property
     def draws(self) -> int:
         """Draws from the images of one GAN."""
-        return math.ceil(self.seeds / self.gans) + self.probe
+        return 1 if self.given_pool else self.seeds // self.gans + self.probe
 
     def repetitions(self) -> list[Repetition]:
         return [
-            Repetition(split, number % self.gans, number // self.gans, split * self.seeds + number)
+            Repetition(split, number % self.gans, number // self.gans % self.draws, split * self.seeds + number)
             for split in range(self.splits)
             for number in range(self.seeds)
         ]
@@ -65,6 +65,8 @@ def settle_plan(settings: CompareSettings, own_test: bool, given_pool: bool) -> 
 
     Raises `GanaugError` for arms that do not exist or do not go together, and for splits of data with one fixed split.
     """
+    if settings.classifier_weights is not None and settings.classifier == "discriminator":
+        raise GanaugError("compare.classifier_weights: name their model, too, for example --classifier resnet18.")
     arms = settle_arms(settings)
     preset = settings.preset
     resplit = preset == "thorough" and not own_test and not given_pool
@@ -83,7 +85,7 @@ def settle_plan(settings: CompareSettings, own_test: bool, given_pool: bool) -> 
             f"Set compare.seeds={-(-seeds // gans) * gans}."
         )
     probe = preset != "demo" and not given_pool and {BASELINE, MIXED} <= set(arms)
-    return Plan(preset, arms, splits, gans if uses_gan else 1, seeds, is_tuned(settings), probe)
+    return Plan(preset, arms, splits, gans if uses_gan else 1, seeds, is_tuned(settings), probe, given_pool)
 
 
 def is_tuned(settings: CompareSettings) -> bool:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import get_active_backend
 from torch import nn
 
 from ..classify.backbones import LEAST_SIZE, OWN, build_classifier, build_torchvision
@@ -23,9 +25,10 @@ from ..progress import track
 from ..runs import written_whole
 from ..settings import CompareSettings
 from .arms import ARMS
-from .units import Material, Sources
+from .material import Material, Sources
 
 NO_MIXING = Mixing(ratio=0.0, weight=0.0, real_only_share=0.0)
+PROCESSES = "use processes of one thread each, dask worker --nworkers N --nthreads 1, so that the same seeds give the same numbers."
 WORKERS_TIMEOUT = 120  # seconds for the first worker of a cluster to appear
 
 
@@ -57,6 +60,8 @@ class Outcome:
 def make_piece(arm: str, unit: str, gan: str, draw: int, seed: int, training: Training, mixing: Mixing) -> Piece:
     """The piece, without what its arm does not use."""
     found = ARMS[arm]
+    if not found.uses_pool:
+        mixing = replace(mixing, truncation=1.0)
     return Piece(
         arm=arm,
         unit=unit,
@@ -125,10 +130,18 @@ def in_parallel(
     `joblib.parallel_config` says around the call. A piece whose worker dies is done again by another one of a cluster."""
     if not count:
         return
-    with _backend(settings) as jobs:
-        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(function)(*argument) for argument in arguments
-        )
+    threads = torch.get_num_threads()
+    try:
+        with _backend(settings) as jobs:
+            yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(
+                delayed(function)(*argument) for argument in arguments
+            )
+    except TerminatedWorkerError:
+        raise GanaugError(
+            "a worker process died, perhaps for want of memory. What was finished is kept: repeat the command, with fewer --jobs."
+        ) from None
+    finally:
+        torch.set_num_threads(threads)  # a single job runs in this process
 
 
 def num_jobs(settings: CompareSettings) -> int:
@@ -140,6 +153,12 @@ def num_jobs(settings: CompareSettings) -> int:
 @contextmanager
 def _backend(settings: CompareSettings) -> Iterator[int]:
     if settings.cluster is None:
+        backend = get_active_backend()[0]
+        if getattr(backend, "uses_threads", False) or not getattr(backend, "supports_return_generator", False):
+            name = type(backend).__name__.removesuffix("Backend").lower()
+            raise GanaugError(
+                f"joblib's {name} backend cannot train a study; leave it at loky, or use dask: {PROCESSES}"
+            )
         yield num_jobs(settings)
         return
     try:
@@ -150,6 +169,10 @@ def _backend(settings: CompareSettings) -> Iterator[int]:
         client = Client(settings.cluster, timeout=WORKERS_TIMEOUT)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise GanaugError(f"the cluster {settings.cluster} does not answer: {error}.") from None
+    threads = client.nthreads()  # type: ignore[no-untyped-call]
+    if any(count > 1 for count in threads.values()):
+        client.close()  # type: ignore[no-untyped-call]
+        raise GanaugError(f"the cluster {settings.cluster} has workers of several threads: {PROCESSES}")
     with client, parallel_config(backend="dask", wait_for_workers_timeout=WORKERS_TIMEOUT):
         yield -1
 

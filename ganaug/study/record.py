@@ -2,8 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,50 +14,15 @@ from ..progress import say, warn
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
 from ..settings import Recipe, dump_recipe
 from .analysis import Evidence, analyse
-from .arms import MIXED
+from .arms import ARMS, MIXED
 from .case import Case, was_made_by
+from .comparison import Comparison, read_comparison, score_rows
 from .cost import read_losses
 from .search import Choice
-from .statistics import METRICS, confusion_matrices, recalls, score
+from .statistics import confusion_matrices, recalls, score
 
 NUM_EXAMPLES = 20  # images of each class kept for the report
 FEW_SEEDS, FEW_TEST_IMAGES = 6, 200
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The result of a study. All scores and differences are fractions; intervals are of 95 %."""
-
-    folder: Path  # of study.json
-    verdict: str  # helps, hurts, equivalent or inconclusive
-    sentence: str  # the verdict in words, with its figures
-    scores: pd.DataFrame  # arm, repetition, split, gan, draw, seed, accuracy, balanced_accuracy, macro_f1
-    differences: pd.DataFrame  # arm, baseline, metric, mean, low, high, p_value, p_holm, verdict
-    classes: pd.DataFrame  # arm, baseline, class, mean, low, high: of recalls
-    variance: pd.DataFrame  # source, deviation, share: of a single repetition's difference
-    choices: (
-        pd.DataFrame
-    )  # split, arm, step, setting, balanced_accuracy, log_loss, chosen: what was tried on inner folds
-
-
-def read_comparison(folder: str | Path) -> Comparison:
-    """The tables of a complete study. Raises `GanaugError` where it is not complete."""
-    study = read_json(Path(folder) / "study.json")
-    candidates = [
-        {"split": split, **candidate}
-        for split, choice in enumerate(study["choices"])
-        for candidate in choice["candidates"]
-    ]
-    return Comparison(
-        folder=Path(folder),
-        verdict=study["verdict"],
-        sentence=study["sentence"],
-        scores=pd.DataFrame(score_rows(study)),
-        differences=pd.DataFrame(study["differences"]).drop(columns=["values"]),
-        classes=pd.DataFrame(study["class_differences"]),
-        variance=pd.DataFrame(study["variance"]),
-        choices=pd.DataFrame(candidates),
-    )
 
 
 def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) -> Comparison:
@@ -70,6 +34,11 @@ def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) ->
         "seeds": case.plan.seeds,
         "tune": case.plan.tune,
         "budget": None,
+        "cluster": None,
+        "jobs": None,
+        "longer_updates": next(
+            (given[arm].updates for given in evidence.trainings for arm in given if ARMS[arm].given_the_gans_time), None
+        ),
         "max_updates": int(read_json(case.folder / "pace.json")["longest"]),  # what the budget allowed
     }
     final = case.recipe.model_copy(update={"compare": case.settings.model_copy(update=settled)})
@@ -166,7 +135,9 @@ def remarks(case: Case, evidence: Evidence) -> str:
     """What must not be read without the verdict."""
     found = ""
     if MIXED in case.plan.arms and all(choice.worth_mixing is False for choice in evidence.choices):
-        found += " On the inner folds no share of synthetic images did better than none: they are not worth using here."
+        found += " On the inner folds no share of synthetic images did better than none by more than chance: they are not worth using here."
+    if any(not all(choice.converged.values()) for choice in evidence.choices):
+        found += " Not all arms had converged."
     if case.plan.preset == "demo":
         found += " A demonstration, no evidence: one GAN, and arms that were not tuned."
     return found
@@ -195,7 +166,10 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
     if plan.tune and not case.refits_folds and case.uses_gans:
         notes.append(
             "The synthetic images were given, so that their share was not chosen: a generator that has seen the inner folds "
-            "cannot be judged on them. Arms that use them are trained as was best for the baseline."
+            "cannot be judged on them. Arms that use them are trained as was best for the baseline. Nobody can know here what the "
+            "generator has seen."
+            if case.given is not None
+            else "Arms that use a GAN are trained as was best for the baseline."
         )
     if plan.tune:
         notes.append(
@@ -208,6 +182,12 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
     num_test = sum(counts["test"].values())
     if num_test < FEW_TEST_IMAGES:
         notes.append(f"Only {num_test} test images: differences of a few points cannot be told from chance.")
+    if case.images.counts("valid") and sum(case.images.counts("valid").values()) and case.uses_gans:
+        notes.append("The validation split chooses the GAN's checkpoint; classifiers are not given it.")
+    if case.draws_pools:
+        notes.append(
+            "The classifiers that judge synthetic images were trained once; the chance in them is not in the intervals."
+        )
     without = [name for name, number in counts.get("synthetic", {}).items() if number == 0]
     if without:
         notes.append(f"There are no synthetic images of: {', '.join(without)}.")
@@ -231,6 +211,11 @@ def describe_convergence(case: Case, evidence: Evidence) -> list[str]:
     if case.settings.updates is not None:
         return ["The number of updates was set by hand; whether the arms converged was not measured."]
     notes = []
+    measured = {arm for choice in evidence.choices for arm in choice.converged}
+    if others := [arm for arm in case.plan.arms if arm not in measured]:
+        notes.append(
+            f"Whether they converged was measured for {', '.join(sorted(measured))}, and not for {', '.join(others)}."
+        )
     failed = sorted({arm for choice in evidence.choices for arm, done in choice.converged.items() if not done})
     if failed:
         most = max(choice.updates for choice in evidence.choices)
@@ -259,16 +244,8 @@ def commands_to_reproduce(case: Case) -> list[str]:
     return [fit, f"{study} --synthetic {shlex.quote(str(source))}", "ganaug report STUDY"]
 
 
-def score_rows(study: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"arm": arm, "repetition": number, **repetition, **{metric: scores[metric][number] for metric in METRICS}}
-        for arm, scores in study["arms"].items()
-        for number, repetition in enumerate(study["repetitions"])
-    ]
-
-
 def write_tables(case: Case, evidence: Evidence, study: dict[str, Any]) -> None:
-    """metrics.csv, curves.csv, gan.csv and examples.npz, for the report and for readers of tables."""
+    """CSV files and examples.npz, for the report and for readers of tables."""
     curves = [
         {"arm": arm, "seed": number, "update": int(update), "loss": round(loss, 5), "accuracy": round(accuracy, 5)}
         for arm in case.plan.arms
@@ -279,7 +256,14 @@ def write_tables(case: Case, evidence: Evidence, study: dict[str, Any]) -> None:
     for name in (name for name, table in losses.items() if table.empty):
         warn(f"the losses of {name} cannot be read, and the report will not show them")
     gan = pd.concat(losses.values(), ignore_index=True)
-    tables = {"metrics": pd.DataFrame(score_rows(study)), "curves": pd.DataFrame(curves), "gan": gan}
+    tables = {
+        "metrics": pd.DataFrame(score_rows(study)),
+        "differences": pd.DataFrame(study["differences"]).drop(columns=["values"]),
+        "classes": pd.DataFrame(study["class_differences"]),
+        "variance": pd.DataFrame(study["variance"]),
+        "curves": pd.DataFrame(curves),
+        "gan": gan,
+    }
     for name, table in tables.items():
         with written_whole(case.folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)

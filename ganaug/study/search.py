@@ -5,8 +5,9 @@ untuned baseline makes any augmentation look good.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,18 @@ from ..classify.training import Mixing, Training
 from ..errors import GanaugError
 from ..settings import CompareSettings, Recipe
 from .arms import ARMS, BASELINE, MIXED
+from .material import Sources
 from .pieces import Outcome, Piece, make_piece
-from .units import Sources
 
-LEAST_UPDATES = 600  # the first length that is tried
+LEAST_UPDATES = 400  # the first number of them that is tried
 TOLERANCE = 0.005  # in accuracy: gains up to half a point do not count
 LOSS_TOLERANCE = 0.05  # relative, in log loss, and at least
 LEAST_LOSS_TOLERANCE = 0.01  # in nats: what half a point of errors costs, at two nats each
+
+TOO_FEW = (
+    "too few images to choose the number of updates: a class with two images, in two groups, is needed. "
+    "Set it: --set compare.updates=500 --set compare.tune=false."
+)
 
 Floats = npt.NDArray[np.float64]
 Train = Callable[[Sequence[Piece]], dict[str, Outcome]]
@@ -103,18 +109,22 @@ def base_mixing(recipe: Recipe) -> Mixing:
 
 
 def training_candidates(base: Training) -> tuple[Training, ...]:
-    """The search of every arm: as set; more augmentation and decay; the same at twice the rate; that rate without smoothing."""
+    """The search of every arm: as set; more augmentation and decay; the same at twice the rate; a quarter of the rate, as weights
+    that are trained already may want it, without smoothing."""
     strong = replace(base, strength=1.6, weight_decay=min(1.0, 10 * base.weight_decay))
-    rate = 2 * base.learning_rate
-    return base, strong, replace(strong, learning_rate=rate), replace(base, learning_rate=rate, label_smoothing=0.0)
+    rate = base.learning_rate
+    gentle = replace(base, learning_rate=rate / 4, label_smoothing=0.0)
+    return base, strong, replace(strong, learning_rate=2 * rate), gentle
 
 
 def mixing_candidates(base: Mixing) -> tuple[Mixing, ...]:
-    """As set; fewer; more, with full weight; truncated; a longer end on real images alone."""
+    """As set; fewer; more, with full weight; as many, with full weight; truncated; a longer end on real images alone."""
+    full = min(1.0, 2 * base.weight)
     return (
         base,
         replace(base, ratio=base.ratio / 2),
-        replace(base, ratio=2 * base.ratio, weight=min(1.0, 2 * base.weight)),
+        replace(base, ratio=2 * base.ratio, weight=full),
+        replace(base, weight=full),
         replace(base, truncation=0.7 * base.truncation),
         replace(base, real_only_share=min(1.0, 2 * base.real_only_share)),
     )
@@ -137,9 +147,17 @@ def lengths(longest: int) -> list[int]:
     return found
 
 
-def choose(arms: Sequence[str], folds: Sequence[str], sources: Sources, longest: int, train: Train) -> Choice:
-    """What the arms get. `folds` are units; `arms` those that are tuned; where it is the baseline alone, it is not tuned, but its
-    updates are chosen. `longest`: most updates that are tried. `train` gives the outcomes of pieces by name."""
+def choose(
+    arms: Sequence[str],
+    tune: bool,
+    folds: Sequence[str],
+    sources: Sources,
+    longest: int,
+    train: Train,
+) -> Choice:
+    """What the arms get. `folds` are units; `arms` those that can be judged on them. Trainings and the mixing are tuned at the
+    first number of updates; that is then doubled for the arms that still gain. `longest`: most updates that are tried. `train` gives
+    the outcomes of pieces by name."""
     settings = sources.recipe.compare
     base, mixing = base_training(settings), base_mixing(sources.recipe)
     steps = [settings.updates] if settings.updates is not None else lengths(longest)
@@ -161,7 +179,7 @@ def choose(arms: Sequence[str], folds: Sequence[str], sources: Sources, longest:
 
     trainings = dict.fromkeys(arms, replace(base, updates=steps[0]))
     worth = None
-    if len(arms) > 1:
+    if tune:
         options = training_candidates(trainings[arms[0]])
         found = judge([(arm, option, mixing) for arm in arms for option in options])
         for number, arm in enumerate(arms):
@@ -169,31 +187,48 @@ def choose(arms: Sequence[str], folds: Sequence[str], sources: Sources, longest:
             best = best_of(mine)
             trainings[arm] = options[best]
             record("training", [(arm, asdict(option)) for option in options], mine, best)
-    if MIXED in trainings:
+    if tune and MIXED in arms:
         mixes = mixing_candidates(mixing)
-        wanted = [(BASELINE, trainings[MIXED], mixing), *((MIXED, trainings[MIXED], mixed) for mixed in mixes)]
-        none, *some = judge(wanted)
+        tried = [(BASELINE, trainings[BASELINE], mixing), (BASELINE, trainings[MIXED], mixing)]
+        one, other, *some = judge([*tried, *((MIXED, trainings[MIXED], mixed) for mixed in mixes)])
+        none = min(one, other, key=lambda found: found.loss)  # with its own training or that of the mixed arm
         best = best_of(some)
         mixing, worth = mixes[best], is_better(some[best], none)
-        tried = [(MIXED, {"ratio": 0.0}), *((MIXED, asdict(mixed)) for mixed in mixes)]
-        record("mixing", tried, [none, *some], best + 1)
-    converged: dict[str, bool] = {}
-    before = judge([(arm, trainings[arm], mixing) for arm in arms]) if len(steps) > 1 else []
-    rows = [(steps[0], before)]
-    for updates in steps[1:]:
-        trainings = {arm: replace(training, updates=updates) for arm, training in trainings.items()}
-        after = judge([(arm, trainings[arm], mixing) for arm in arms])
-        rows.append((updates, after))
-        converged = {arm: has_converged(*pair) for arm, pair in zip(arms, zip(before, after, strict=True), strict=True)}
-        if all(converged.values()):
-            break
-        before = after
-    chosen = rows[-1][0]
-    for updates, scores in rows:
-        here = 0 if updates == chosen else -1
-        for arm, found_score in zip(arms, scores, strict=bool(scores)):
-            record("updates", [(arm, {"updates": updates})], [found_score], here)
-    return Choice(chosen, trainings, mixing, worth, converged, tuple(candidates))
+        settings_tried = [(MIXED, {"ratio": 0.0}), *((MIXED, asdict(mixed)) for mixed in mixes)]
+        record("mixing", settings_tried, [none, *some], best + 1)
+    updates, converged = find_updates(arms, trainings, mixing, steps, judge, record)
+    trainings = {arm: replace(training, updates=updates) for arm, training in trainings.items()}
+    marked = (replace(c, chosen=c.chosen or c.setting == {"updates": updates}) for c in candidates)
+    return Choice(updates, trainings, mixing, worth, converged, tuple(marked))
+
+
+def find_updates(
+    arms: Sequence[str],
+    trainings: Mapping[str, Training],
+    mixing: Mixing,
+    steps: Sequence[int],
+    judge: Callable[[Sequence[tuple[str, Training, Mixing]]], list[Score]],
+    record: Callable[[str, Sequence[tuple[str, dict[str, Any]]], Sequence[Score], int], None],
+) -> tuple[int, dict[str, bool]]:
+    """The updates after which no arm gains from twice as many, and of every arm whether that was seen."""
+
+    def judge_at(updates: int, asked: Sequence[str]) -> dict[str, Score]:
+        scores = judge([(arm, replace(trainings[arm], updates=updates), mixing) for arm in asked])
+        record("updates", [(arm, {"updates": updates}) for arm in asked], scores, -1)
+        return dict(zip(asked, scores, strict=True))
+
+    if len(steps) == 1:
+        return steps[0], {}
+    enough, converged = steps[0], dict.fromkeys(arms, False)
+    before = judge_at(steps[0], arms)
+    for half, whole in pairwise(steps):
+        after = judge_at(whole, list(before))
+        converged |= {arm: has_converged(before[arm], found) for arm, found in after.items()}
+        before = {arm: found for arm, found in after.items() if not converged[arm]}
+        if not before:
+            return max(enough, half), converged
+        enough = whole
+    return steps[-1], converged
 
 
 def trainings_of_all(choice: Choice, arms: Sequence[str]) -> dict[str, Training]:
@@ -201,11 +236,16 @@ def trainings_of_all(choice: Choice, arms: Sequence[str]) -> dict[str, Training]
     return {arm: choice.trainings.get(arm, choice.trainings[BASELINE]) for arm in arms}
 
 
-def tuned_arms(arms: Sequence[str], tune: bool, with_gans: bool) -> list[str]:
-    """The arms that the inner folds judge; those that use a GAN only where the folds have their own."""
+def judged_arms(arms: Sequence[str], tune: bool, with_gans: bool) -> list[str]:
+    """The arms that the inner folds judge. Those that use a GAN only where the folds have their own; without these, those with other
+    images beside the real ones are not tuned either, so that all of them stay alike."""
     if not tune:
         return [BASELINE]
-    return [arm for arm in arms if not ARMS[arm].is_tuned_as_baseline and (with_gans or not ARMS[arm].uses_gan)]
+    return [
+        arm
+        for arm in arms
+        if not ARMS[arm].is_tuned_as_baseline and (with_gans or not (ARMS[arm].uses_gan or ARMS[arm].mixes))
+    ]
 
 
 def score(truth: Sequence[npt.NDArray[np.int64]], probabilities: Sequence[npt.NDArray[np.float32]]) -> Score:
@@ -268,10 +308,7 @@ def inner_folds(
     groups_of_class = [len(np.unique(keys[labels == k])) for k in np.unique(labels)]
     num_folds = min(num_folds, max(groups_of_class))
     if num_folds < 2:
-        raise GanaugError(
-            "too few images to choose the number of updates: a class with two images, in two groups, is needed. "
-            "Set it: --set compare.updates=500 --set compare.tune=false."
-        )
+        raise GanaugError(TOO_FEW)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # it is then missing from some folds
         splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
@@ -282,4 +319,6 @@ def inner_folds(
         kept = np.isin(keys[judged], keys[judged][np.isin(labels[judged], lost)])
         if not kept.all():
             found.append((np.sort(np.concatenate([rows, judged[kept]])), judged[~kept]))
+    if not found:
+        raise GanaugError(TOO_FEW)
     return found

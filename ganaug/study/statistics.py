@@ -12,10 +12,7 @@ from scipy import stats
 
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.float32]
 
-NUM_RESAMPLES = 1000
-BLOCK = 64  # resamples at a time
 LEVEL = 0.95
 LEAST_UNITS = 4  # independent repetitions; of fewer, nothing but their own spread is relied on
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -34,27 +31,22 @@ class Difference:
     of_repetitions: float  # the part of the mean's variance that more repetitions, or splits, would lower
     of_images: float  # the part that more test images would lower
     num_units: int  # independent repetitions: splits, GANs or seeds
-    num_images: int  # test images that the repetitions share; 0 where each split has its own
+    image_freedom: float  # degrees of freedom of that part; 0 where each split has its own test images
 
 
-def confusion_matrices(truth: Labels, predictions: Labels, num_classes: int, weights: Floats | None = None) -> Floats:
-    """(R, K, K), rows the truth. `weights` (N,) counts each image so often."""
-    weights = np.ones(len(truth)) if weights is None else weights
+def confusion_matrices(truth: Labels, predictions: Labels, num_classes: int) -> Floats:
+    """(R, K, K), rows the truth."""
     cells = truth * num_classes + predictions  # (R, N)
-    counts = [np.bincount(row, weights, minlength=num_classes**2) for row in cells]
+    counts = [np.bincount(row, minlength=num_classes**2) for row in cells]
     return np.asarray(counts, np.float64).reshape(-1, num_classes, num_classes)
 
 
 def score(confusion: Floats) -> dict[str, Floats]:
     """Confusion matrices (..., K, K) -> the METRICS, each (...). Classes without a test image are left out of the means."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)  # (..., K)
-    return _score(hits, confusion.sum(axis=-1), confusion.sum(axis=-2))
-
-
-def _score(hits: Floats, actual: Floats, predicted: Floats) -> dict[str, Floats]:
-    """From images (..., K) of each class that were recognised, that there are, and that were taken for it."""
+    actual, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     present = actual > 0
-    recall = np.divide(hits, actual, out=np.zeros_like(hits), where=np.broadcast_to(present, hits.shape))
+    recall = np.divide(hits, actual, out=np.zeros_like(hits), where=present)
     either = actual + predicted
     f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
     num_present = np.maximum(present.sum(axis=-1), 1)
@@ -77,17 +69,25 @@ def class_metric(class_index: int) -> str:
     return f"recall_{class_index}"
 
 
+def class_of(metric: str) -> int | None:
+    """Inverts `class_metric`; None for a metric of all classes."""
+    name, _, number = metric.partition("recall_")
+    return int(number) if number and not name else None
+
+
 def paired_differences(
-    truth: Labels, arm: Labels, baseline: Labels, num_classes: int, groups: Sequence[int] | None = None, seed: int = 0
+    truth: Labels, arm: Labels, baseline: Labels, num_classes: int, groups: Sequence[int] | None = None
 ) -> dict[str, Difference]:
     """The mean paired difference and its interval, for each of METRICS and the recall of each class with test images.
 
-    A hierarchical paired bootstrap over repetitions and test images, which cross: every repetition judges every image. The
-    images are resampled within each class (Efron & Tibshirani, 1993, chapter 6); what resampling the repetitions gives is known
-    in closed form, their variance. Both contain the part that repetition and image have in common, which is subtracted once, as
-    for rows and columns that cross (Owen, 2007, The pigeonhole bootstrap, https://arxiv.org/abs/0712.1111). Student's t with the
-    degrees of freedom of Welch (1947) and Satterthwaite (1946) makes few repetitions give wide intervals. Test images on which
-    the arms always agree do not prove that all images are so: see `least_image_variance`.
+    The variance is that of a hierarchical paired bootstrap over repetitions and test images, which cross, since every repetition
+    judges every image; images are drawn within their class (Efron & Tibshirani, 1993, chapter 6). It is computed in closed form,
+    as if there were infinitely many resamples and with n / (n - 1) of each class against the bootstrap's bias: exact for accuracies
+    and recalls, by influence functions (Efron, 1982, chapter 6) for F1. What repetitions and images have in common is contained in
+    both parts and subtracted once, as for rows and columns that cross (Owen, 2007, The pigeonhole bootstrap,
+    https://arxiv.org/abs/0712.1111). Student's t with the degrees of freedom of Welch (1947) and Satterthwaite (1946), over the
+    repetitions and each class's images, makes few of either give wide intervals. Test images on which the arms always agree do
+    not prove that all images are so: see `least_image_variance`.
 
     `groups` (R,): repetitions with equal numbers, of one GAN, are not independent; their mean counts as one.
     """
@@ -95,56 +95,62 @@ def paired_differences(
     units = np.eye(numbers.max() + 1)[numbers]  # (R, U)
     units = units / units.sum(axis=0)
     counts = np.bincount(truth, minlength=num_classes)
-    taken = (_one_hot(arm, num_classes), _one_hot(baseline, num_classes))
-    observed = _metric_differences(np.ones((1, len(truth)), np.float32), *taken, truth, counts)
-    rng = np.random.default_rng(seed)
-    parts: list[dict[str, Floats]] = []
-    for start in range(0, NUM_RESAMPLES, BLOCK):
-        weights = _resample(truth, counts, min(BLOCK, NUM_RESAMPLES - start), rng)
-        drawn = _metric_differences(weights, *taken, truth, counts)
-        parts.append({metric: values @ units for metric, values in drawn.items()})
+    values = single_differences(truth, arm, baseline, num_classes)
+    influences = [_influences(truth, predictions, num_classes) for predictions in (arm, baseline)]
     found = {}
-    for metric, values in observed.items():
-        resampled = np.concatenate([part[metric] for part in parts])  # (NUM_RESAMPLES, U)
-        floor = least_image_variance(counts, metric)
-        found[metric] = _crossed_interval(values[0], values[0] @ units, resampled, len(truth), floor)
+    for metric, of_arm in influences[0].items():
+        each = units.T @ (of_arm - influences[1][metric])  # (U, N)
+        parts, freedoms = _image_variances(each, truth, counts, metric)
+        of_images = max(float(parts.sum()), least_image_variance(counts, metric))
+        weights = parts if parts.sum() > 0 else np.ones_like(parts)
+        freedom = float(weights.sum() ** 2 / (weights**2 / freedoms).sum())
+        means = values[metric] @ units
+        of_units = float(means.var(ddof=1)) / len(means)
+        found[metric] = _student(values[metric], float(means.mean()), of_units, of_images, len(means), freedom)
     return found
 
 
-def _one_hot(predictions: Labels, num_classes: int) -> Counts:
-    """(N, R, K): the class each image was taken for."""
-    return np.eye(num_classes, dtype=np.float32)[predictions.T]
-
-
-def _resample(truth: Labels, counts: Labels, number: int, rng: np.random.Generator) -> Counts:
-    """(number, N): how often each image is drawn, as many of each class as there are."""
-    weights = np.zeros((number, len(truth)), np.float32)
+def _influences(truth: Labels, predictions: Labels, num_classes: int) -> dict[str, Floats]:
+    """What each image adds to each metric, (R, N): the derivative by its weight, but for what is the same for its whole class."""
+    counts = np.bincount(truth, minlength=num_classes).astype(np.float64)
+    present = np.count_nonzero(counts)
+    hit = (predictions == truth).astype(np.float64)  # (R, N)
+    confusion = confusion_matrices(truth, predictions, num_classes)
+    hits, either = np.diagonal(confusion, axis1=1, axis2=2), counts + confusion.sum(axis=1)  # (R, K)
+    rows = np.arange(len(predictions))[:, None]
+    safe = np.where((either > 0) & (counts > 0), either, np.inf)  # classes without a test image are in no mean
+    f1 = 2 * hit / safe[:, truth] - (2 * hits / safe**2)[rows, predictions]
+    found = {
+        "accuracy": hit / len(truth),
+        "balanced_accuracy": hit / (present * counts[truth]),
+        "macro_f1": f1 / present,
+    }
     for k in np.flatnonzero(counts):
-        rows = np.flatnonzero(truth == k)
-        weights[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=number)
-    return weights
+        found[class_metric(int(k))] = hit * (truth == k) / counts[k]
+    return found
 
 
-def _metric_differences(
-    weights: Counts, arm: Counts, baseline: Counts, truth: Labels, counts: Labels
-) -> dict[str, Floats]:
-    """Weights (B, N) of the images and the predictions (N, R, K) of two arms -> each metric's differences (B, R).
-
-    Counts of single precision are exact up to 2^24 images.
-    """
-    scores = []
-    for taken in (arm, baseline):
-        recognised = np.zeros((len(weights), *taken.shape[1:]))
-        assigned = np.zeros_like(recognised)
-        for k in np.flatnonzero(counts):
-            rows = np.flatnonzero(truth == k)
-            of_class = (weights[:, rows] @ taken[rows].reshape(len(rows), -1)).reshape(recognised.shape)
-            recognised[:, :, k] = of_class[:, :, k]
-            assigned += of_class
-        actual = np.broadcast_to(counts.astype(np.float64), recognised.shape)
-        recall = {class_metric(int(k)): recognised[:, :, k] / counts[k] for k in np.flatnonzero(counts)}
-        scores.append(_score(recognised, actual, assigned) | recall)
-    return {metric: scores[0][metric] - scores[1][metric] for metric in scores[0]}
+def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -> tuple[Floats, Floats]:
+    """From the influences (U, N) the variance that the images of each class give the mean over the units, without what they have in
+    common with single units, and its degrees of freedom. A class of one image has the variance of the others' images."""
+    classes = class_of(metric)
+    present = np.flatnonzero(counts) if classes is None else np.array([classes])
+    mean, alone = each.mean(axis=0), each
+    squares = np.zeros((2, len(present)))  # of the mean over the units, and mean over the single units
+    for place, k in enumerate(present):
+        mine = truth == k
+        squares[0, place] = ((mean[mine] - mean[mine].mean()) ** 2).sum()
+        squares[1, place] = ((alone[:, mine] - alone[:, mine].mean(axis=1, keepdims=True)) ** 2).sum(axis=1).mean()
+    sizes = counts[present].astype(np.float64)
+    several = sizes > 1
+    variances = np.where(several, squares * sizes / np.maximum(sizes - 1, 1), 0.0)
+    if several.any():  # pooled, in images' own units: an influence is in inverse proportion to the class's size
+        pooled = (squares * sizes**2)[:, several].sum(axis=1) / (sizes[several] - 1).sum()
+        variances[:, ~several] = pooled[:, None]
+    if len(each) >= LEAST_UNITS:  # of fewer, the common part is not known well enough
+        common = (variances[1] - variances[0]) / (len(each) - 1)
+        variances[0] -= np.maximum(common, 0.0)
+    return np.maximum(variances[0], 0.0), np.maximum(sizes - 1, 1.0)
 
 
 def least_image_variance(counts: Labels, metric: str) -> float:
@@ -153,27 +159,11 @@ def least_image_variance(counts: Labels, metric: str) -> float:
     `counts`: test images of each class. By Laplace's rule of succession the next of n images is one on which the arms differ with
     a probability of at least 1 / (n + 2), whatever the others have shown; a bootstrap of images that agree would say 0.
     """
-    if metric.startswith("recall_"):
-        counts = counts[[int(metric.removeprefix("recall_"))]]
+    if (k := class_of(metric)) is not None:
+        counts = counts[[k]]
     present = counts[counts > 0]
     of_each = 1 / (len(present) * present) if metric != "accuracy" else np.full(len(present), 1 / present.sum())
     return float((of_each**2 * present).sum() / (present.sum() + 2))
-
-
-def _crossed_interval(
-    values: Floats, units: Floats, resampled: Floats, num_images: int, least_of_images: float
-) -> Difference:
-    """`values` (R,), their means `units` (U,) over what belongs together, and those `resampled` (B, U) with other test images."""
-    number = len(units)
-    of_units = float(units.var(ddof=1)) / number
-    of_images = float(resampled.mean(axis=1).var(ddof=1))
-    alone = float(
-        resampled.var(axis=0, ddof=1).mean()
-    )  # of one unit: what its images have, in common with others and not
-    common = max(0.0, alone - of_images) / (number - 1)  # counted in both of the above
-    if number >= LEAST_UNITS:  # of fewer it is not known well enough
-        of_images -= common
-    return _student(values, float(units.mean()), of_units, max(of_images, least_of_images), number, num_images)
 
 
 def resampled_differences(
@@ -198,31 +188,33 @@ def resampled_differences(
 
 
 def _student(
-    values: Floats, mean: float, of_repetitions: float, of_images: float, number: int, num_images: int
+    values: Floats, mean: float, of_repetitions: float, of_images: float, number: int, image_freedom: float
 ) -> Difference:
-    freedom = _freedom(of_repetitions, of_images, number, num_images)
+    freedom = _freedom(of_repetitions, of_images, number, image_freedom)
     error = (of_repetitions + of_images) ** 0.5
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p_value = 2 * float(stats.t.sf(abs(mean) / error, freedom))
-    return Difference(
-        mean, mean - half, mean + half, p_value, values.tolist(), of_repetitions, of_images, number, num_images
-    )
+    low, high = mean - half, mean + half
+    return Difference(mean, low, high, p_value, values.tolist(), of_repetitions, of_images, number, image_freedom)
 
 
-def _freedom(of_repetitions: float, of_images: float, number: int, num_images: int) -> float:
+def _freedom(of_repetitions: float, of_images: float, number: int, image_freedom: float) -> float:
     """Degrees of freedom of the sum of both variances: Satterthwaite's, or of few repetitions and of splits their number less one."""
-    if number < LEAST_UNITS or not num_images:
+    if number < LEAST_UNITS or not image_freedom:
         return number - 1
     whole = (of_repetitions + of_images) ** 2
-    return whole / (of_repetitions**2 / (number - 1) + of_images**2 / max(1, num_images - 1))
+    return whole / (of_repetitions**2 / (number - 1) + of_images**2 / image_freedom)
 
 
 def single_differences(truth: Labels, arm: Labels, baseline: Labels, num_classes: int) -> dict[str, Floats]:
     """The difference (R,) of each repetition, in the metrics of `paired_differences`."""
-    counts = np.bincount(truth, minlength=num_classes)
-    taken = (_one_hot(arm, num_classes), _one_hot(baseline, num_classes))
-    observed = _metric_differences(np.ones((1, len(truth)), np.float32), *taken, truth, counts)
-    return {metric: values[0] for metric, values in observed.items()}
+    present = np.flatnonzero(np.bincount(truth, minlength=num_classes))
+    scores = []
+    for predictions in (arm, baseline):
+        confusion = confusion_matrices(truth, predictions, num_classes)
+        recall = recalls(confusion)
+        scores.append(score(confusion) | {class_metric(int(k)): recall[:, k] for k in present})
+    return {metric: scores[0][metric] - scores[1][metric] for metric in scores[0]}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -291,20 +283,19 @@ def needed_repetitions(difference: Difference, margin: float) -> int | None:
     None if the test images do not allow it. `margin`: the region of practical equivalence. Exact up to 50, then to 2 %."""
     each = difference.of_repetitions * difference.num_units
     for number in _growing(difference.num_units):
-        if _settles(difference, each / number, difference.of_images, number, difference.num_images, margin):
+        if _settles(difference, each / number, difference.of_images, number, difference.image_freedom, margin):
             return number
     return None
 
 
 def needed_images(difference: Difference, margin: float) -> float | None:
     """How many times as many test images would do so; None if the repetitions do not allow it, or if splits have their own."""
-    if not difference.num_images:
+    if not difference.image_freedom:
         return None
     for percent in _growing(100):
         times = percent / 100
-        images = round(difference.num_images * times)
-        of_images = difference.of_images / times
-        if _settles(difference, difference.of_repetitions, of_images, difference.num_units, images, margin):
+        of_images, freedom = difference.of_images / times, difference.image_freedom * times
+        if _settles(difference, difference.of_repetitions, of_images, difference.num_units, freedom, margin):
             return times
     return None
 
@@ -315,8 +306,8 @@ def _growing(start: int) -> list[int]:
 
 
 def _settles(
-    difference: Difference, of_repetitions: float, of_images: float, number: int, num_images: int, margin: float
+    difference: Difference, of_repetitions: float, of_images: float, number: int, image_freedom: float, margin: float
 ) -> bool:
-    freedom = _freedom(of_repetitions, of_images, number, num_images)
+    freedom = _freedom(of_repetitions, of_images, number, image_freedom)
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * (of_repetitions + of_images) ** 0.5
     return bool(abs(difference.mean) > half or abs(difference.mean) + half < margin)

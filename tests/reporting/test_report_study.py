@@ -207,7 +207,7 @@ def test_the_mixing_in_words(study: Path) -> None:
 
     change_study(study, reject)
     text, markdown = both_texts(study)
-    said = "On the inner folds no share of synthetic images did better than none: they are not worth using here."
+    said = "On the inner folds no share of synthetic images did better than none by more than chance: they are not worth using here."
     assert said in plain(text) and f"**{said}**" in markdown
     assert "their loss weighted 0.5, drawn with truncation 0.7, so more typical and less varied." in plain(text)
 
@@ -220,7 +220,10 @@ def test_several_splits_say_how_many_found_it_not_worth_mixing(study: Path) -> N
 
     change_study(study, split)
     text, markdown = both_texts(study)
-    assert "On the inner folds of 1 of 3 splits no share of synthetic images did better than none." in plain(text)
+    assert (
+        "On the inner folds of 1 of 3 splits no share of synthetic images did better than none by more than chance."
+        in plain(text)
+    )
     assert re.findall(r"<summary>(Split \d)</summary>", text) == ["Split 2", "Split 3"]
     for shown in (plain(text), markdown):
         assert "Every arm was trained for 1,200 to 2,400 updates, by split." in shown

@@ -16,6 +16,7 @@ from ganaug.study.arms import (
     CONTROL,
     FACTORIAL,
     MIXED,
+    RIVALS,
     SMOTE_NEIGHBORS,
     duplicated,
     oversampled,
@@ -122,9 +123,26 @@ def test_the_synthetic_images_stand_beside_the_real_ones():
     assert same(diet.main, TRAIN) and same(diet.beside, POOL)
 
 
-def test_duplicated_puts_the_real_images_beside_the_real_ones():
-    diet = duplicated(TRAIN, POOL, COUNTS, 0)
-    assert same(diet.main, TRAIN) and same(diet.beside, TRAIN)
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.integers(0, 20)), min_size=2, max_size=4).filter(
+        lambda pairs: any(count for _, count in pairs)
+    )
+)
+def test_duplicated_puts_as_many_real_images_beside_the_real_ones_as_there_would_be_synthetic_ones(pairs):
+    sizes, counts = (np.array(values) for values in zip(*pairs, strict=True))
+    train = labeled(sizes.tolist())
+    diet = duplicated(train, POOL, counts, 0)
+    assert same(diet.main, train)
+    assert np.bincount(diet.beside.labels, minlength=len(counts)).tolist() == counts.tolist()
+    for k, count in enumerate(counts):
+        made = diet.beside.images[diet.beside.labels == k]
+        times = np.bincount(rows_of(made, train.images[train.labels == k]), minlength=sizes[k])
+        assert times.max() - times.min() <= 1 and times.sum() == count  # each as often as any other
+
+
+def test_duplicated_gives_no_copies_of_a_class_without_training_images():
+    beside = duplicated(labeled([4, 4]), POOL, np.array([2, 6, 2]), 0).beside
+    assert np.bincount(beside.labels).tolist() == [2, 6]
 
 
 def test_synthetic_only_has_no_real_image():
@@ -249,6 +267,18 @@ def test_the_questions_of_the_factorial_arms():
     )
 
 
+def test_synthetic_images_are_asked_for_against_what_needs_no_gan():
+    assert questions((BASELINE, MIXED, "scratch/smote", "scratch/synthetic", CONTROL)) == (
+        (MIXED, BASELINE),
+        ("scratch/smote", BASELINE),
+        ("scratch/synthetic", BASELINE),
+        (CONTROL, BASELINE),
+        (MIXED, "scratch/smote"),
+    )
+    assert set(RIVALS) == {arm for arm, found in ARMS.items() if not found.uses_gan and arm not in (BASELINE, CONTROL)}
+    assert questions((BASELINE, "scratch/smote", "scratch/longer"))[1:] == (("scratch/longer", BASELINE),)
+
+
 @given(st.sets(st.sampled_from([arm for arm in ARMS if arm != BASELINE]), min_size=1))
 def test_every_arm_is_asked_for_once_against_the_baseline(chosen):
     arms = tuple(arm for arm in ARMS if arm in {*chosen, BASELINE})
@@ -256,5 +286,7 @@ def test_every_arm_is_asked_for_once_against_the_baseline(chosen):
     within = ("discriminator/real+synthetic", "discriminator/real")
     assert len(set(asked)) == len(asked)
     assert sorted(arm for arm, base in asked if base == BASELINE) == sorted(chosen)
-    assert [pair for pair in asked if pair[1] != BASELINE] == ([within] if set(within) <= chosen else [])
+    rivals = [(MIXED, arm) for arm in RIVALS if MIXED in chosen and arm in chosen]
+    assert [pair for pair in asked if pair[1] != BASELINE] == ([within] if set(within) <= chosen else []) + rivals
+    assert list(asked[len(asked) - len(rivals) :]) == rivals  # after all that is asked against the baseline
     assert (asked[0] == (MIXED, BASELINE)) == (MIXED in chosen)

@@ -59,13 +59,26 @@ def test_a_study_on_a_cluster_that_loses_a_worker_ends_with_the_same_numbers(
     assert numbers_of(together.folder) == numbers_of(alone.folder)
 
 
-def test_the_order_of_the_trainings_and_other_backends_of_joblib_change_nothing(tiny_run, tiny_synthetic, tmp_path):
+def test_several_processes_change_nothing(tiny_run, tiny_synthetic, tmp_path):
     few = SETTINGS | {"seeds": 2, "updates": 4}
     alone = compare(tiny_run, tmp_path / "alone", synthetic=tiny_synthetic, recipe={"compare": few})
-    with joblib.parallel_config(backend="threading"):
-        other = compare(tiny_run, tmp_path / "other", synthetic=tiny_synthetic, recipe={"compare": few})
     two = compare(tiny_run, tmp_path / "two", synthetic=tiny_synthetic, recipe={"compare": few | {"jobs": 2}})
-    assert numbers_of(other.folder) == numbers_of(alone.folder) == numbers_of(two.folder)
+    assert numbers_of(alone.folder) == numbers_of(two.folder)
+
+
+def test_threads_are_refused_since_they_share_one_random_stream(tiny_run, tiny_synthetic, tmp_path):
+    few = {"compare": SETTINGS | {"seeds": 2, "updates": 4}}
+    for backend in ("threading", "multiprocessing"):
+        said = rf"joblib's {backend} backend cannot train a study.*--nthreads 1"
+        with joblib.parallel_config(backend=backend), pytest.raises(GanaugError, match=said):
+            compare(tiny_run, tmp_path / backend, synthetic=tiny_synthetic, recipe=few)
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        few["compare"]["cluster"] = cluster.scheduler_address
+        with pytest.raises(GanaugError, match=r"workers of several threads.*--nthreads 1"):
+            compare(tiny_run, tmp_path / "cluster", synthetic=tiny_synthetic, recipe=few)
 
 
 def test_a_cluster_that_does_not_answer_is_named(tiny_run, tiny_synthetic, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,17 +33,20 @@ def refusal(own_test=True, given_pool=False, **settings):
 @st.composite
 def plans(draw):
     """Any plan that settings can give."""
-    splits, seeds = draw(st.integers(1, 5)), draw(st.integers(2, 9))
+    seeds, given_pool = draw(st.integers(2, 9)), draw(st.booleans())
+    splits = 1 if given_pool else draw(st.integers(1, 5))
+    gans = 1 if given_pool else draw(st.sampled_from([n for n in range(1, seeds + 1) if seeds % n == 0]))
+    probe = not given_pool and draw(st.booleans())
     arms = (BASELINE, MIXED, *draw(st.sampled_from([(), ("scratch/smote",), ("discriminator/real",)])))
-    return Plan("standard", arms, splits, draw(st.integers(1, seeds)), seeds, draw(st.booleans()), draw(st.booleans()))
+    return Plan("standard", arms, splits, gans, seeds, draw(st.booleans()), probe, given_pool)
 
 
 def test_the_plan_of_each_preset():
     every = tuple(arm for arm in ARMS if arm != CONTROL)
     found = {preset: plan_of(preset=preset) for preset in ("demo", "standard", "thorough")}
-    assert found["demo"] == Plan("demo", FACTORIAL, splits=1, gans=1, seeds=6, tune=False, probe=False)
-    assert found["standard"] == Plan("standard", FACTORIAL, splits=1, gans=6, seeds=6, tune=True, probe=True)
-    assert found["thorough"] == Plan("thorough", every, splits=1, gans=10, seeds=10, tune=True, probe=True)
+    assert found["demo"] == Plan("demo", FACTORIAL, 1, gans=1, seeds=6, tune=False, probe=False, given_pool=False)
+    assert found["standard"] == Plan("standard", FACTORIAL, 1, gans=6, seeds=6, tune=True, probe=True, given_pool=False)
+    assert found["thorough"] == Plan("thorough", every, 1, gans=10, seeds=10, tune=True, probe=True, given_pool=False)
     assert CompareSettings().preset == "standard"
 
 
@@ -68,6 +72,16 @@ def test_given_images_need_no_other_gan_and_no_probe():
     assert plan_of(given_pool=True, gans=1).gans == 1
 
 
+def test_given_images_are_one_pool_for_all_repetitions():
+    for preset in ("demo", "standard", "thorough"):
+        plan = plan_of(given_pool=True, preset=preset)
+        assert plan.given_pool and plan.draws == 1
+        assert {(r.split, r.gan, r.draw) for r in plan.repetitions()} == {(0, 0, 0)}
+        assert [r.seed for r in plan.repetitions()] == list(range(plan.seeds))
+        assert not plan_of(preset=preset).given_pool
+    assert plan_of(given_pool=True, arms=("scratch/smote", MIXED), seeds=3).draws == 1
+
+
 def test_settings_win_over_the_preset():
     plan = plan_of(preset="demo", seeds=9, gans=3, tune=True)
     assert (plan.seeds, plan.gans, plan.tune) == (9, 3, True)
@@ -89,16 +103,16 @@ def test_probes_need_the_arms_of_the_first_question():
 
 @given(plans())
 def test_repetitions_are_paired_by_nothing_but_themselves(plan):
-    """Each has its own seed; those of one GAN have their own images; the GANs are used alike."""
+    """Each has its own seed; those of one GAN have their own images, but for given ones; the GANs are used alike."""
     repetitions = plan.repetitions()
     assert len(repetitions) == plan.splits * plan.seeds
     assert len({r.seed for r in repetitions}) == len(repetitions)
-    assert len({(r.split, r.gan, r.draw) for r in repetitions}) == len(repetitions)
+    assert len({(r.split, r.gan, r.draw) for r in repetitions}) == (1 if plan.given_pool else len(repetitions))
     for split in range(plan.splits):
         mine = [r for r in repetitions if r.split == split]
         assert len(mine) == plan.seeds
         times = Counter(r.gan for r in mine)
-        assert set(times) == set(range(plan.gans)) and max(times.values()) - min(times.values()) <= 1
+        assert times == dict.fromkeys(range(plan.gans), plan.seeds // plan.gans)
     assert all(0 <= r.draw < plan.draws for r in repetitions)
 
 
@@ -149,16 +163,23 @@ def test_every_source_is_varied_by_itself_where_there_are_probes(plan):
 
 
 def test_a_plan_by_hand():
-    plan = Plan("standard", (BASELINE, MIXED), splits=1, gans=2, seeds=3, tune=True, probe=True)
-    assert plan.draws == 3  # two for the first GAN's repetitions, one for the probes
-    assert plan.repetitions() == [Repetition(0, 0, 0, 0), Repetition(0, 1, 0, 1), Repetition(0, 0, 1, 2)]
+    plan = Plan("standard", (BASELINE, MIXED), splits=1, gans=2, seeds=4, tune=True, probe=True, given_pool=False)
+    assert plan.draws == 3  # two for each GAN's repetitions, one for the probes
+    assert plan.repetitions() == [
+        Repetition(0, 0, 0, 0),
+        Repetition(0, 1, 0, 1),
+        Repetition(0, 0, 1, 2),
+        Repetition(0, 1, 1, 3),
+    ]
     assert plan.probes() == [
         Repetition(0, 0, 2, 0),
         Repetition(0, 0, 0, 1),
         Repetition(0, 1, 2, 1),
         Repetition(0, 1, 0, 2),
         Repetition(0, 0, 2, 2),
-        Repetition(0, 0, 1, 0),
+        Repetition(0, 0, 1, 3),
+        Repetition(0, 1, 2, 3),
+        Repetition(0, 1, 1, 0),
     ]
 
 
@@ -228,3 +249,9 @@ def test_gans_of_unequal_numbers_of_repetitions_are_refused_with_what_would_do()
 
 def test_gans_for_given_images_are_refused():
     assert refusal(given_pool=True, gans=2) == "compare.gans = 2: with --synthetic the images are given. Leave it out."
+
+
+def test_weights_without_their_model_are_refused():
+    said = "compare.classifier_weights: name their model, too, for example --classifier resnet18."
+    assert refusal(classifier_weights=Path("weights.safetensors")) == said
+    assert plan_of(classifier="resnet18", classifier_weights=Path("weights.safetensors")).arms == SCRATCH

@@ -93,8 +93,13 @@ def test_copies_within_a_side_are_no_leak():
     assert find_leaks(make_set([picture(0), picture(0), picture(1)], [picture(2), picture(2)])) == []
 
 
-def test_validation_images_are_not_asked_about():
-    assert find_leaks(make_set([picture(0)], [picture(1)], others=[picture(1), picture(0)])) == []
+def test_a_copy_of_a_validation_image_is_a_leak_too():
+    """The GAN's checkpoint is chosen by the validation split. What that copies from the training images is nobody's concern."""
+    found = find_leaks(make_set([picture(0)], [picture(2), picture(1)], others=[picture(1), picture(0)]))
+    assert found == [Leak("test-1.png", "valid-0.png")]
+    mirrored = picture(3)[:, :, ::-1]
+    assert find_leaks(make_set([picture(0)], [mirrored], others=[picture(3)])) == [Leak("test-0.png", "valid-0.png")]
+    assert find_leaks(make_set([picture(0)], [picture(1)], others=[picture(0), picture(0)])) == []
 
 
 def test_flat_images_leak_where_every_byte_is_the_same():

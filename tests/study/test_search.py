@@ -15,6 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from ganaug import GanaugError, load_recipe
 from ganaug.study import search
 from ganaug.study.arms import BASELINE, FACTORIAL, MIXED
+from ganaug.study.material import Sources
 from ganaug.study.pieces import Outcome
 from ganaug.study.search import (
     Score,
@@ -25,14 +26,13 @@ from ganaug.study.search import (
     has_converged,
     inner_folds,
     is_better,
+    judged_arms,
     lengths,
     mixing_candidates,
     score,
     training_candidates,
     trainings_of_all,
-    tuned_arms,
 )
-from ganaug.study.units import Sources
 
 NUM_IMAGES, NUM_FOLDS = 200, 2
 FOLDS = ("fold-0", "fold-1")
@@ -60,9 +60,9 @@ def probabilities_of(margin, seed=0):
     return np.where(truth[:, None] == [0, 1], right[:, None], 1 - right[:, None]).astype(np.float32)
 
 
-def chosen_by(margin_of, arms=FACTORIAL, longest=2400, **settings):
-    """The choice where a piece's margin is `margin_of(piece)`, and all pieces that were asked for."""
-    asked = {}
+def chosen_by(margin_of, arms=FACTORIAL, longest=3200, **settings):
+    """The choice where a piece's margin is `margin_of(piece)`, and all pieces that were asked for. A single arm is not tuned."""
+    asked, tune = {}, len(arms) > 1
 
     def train(pieces):
         asked.update({piece.name: piece for piece in pieces})
@@ -70,7 +70,7 @@ def chosen_by(margin_of, arms=FACTORIAL, longest=2400, **settings):
             piece.name: Outcome(probabilities_of(margin_of(piece), piece.seed), np.empty((0, 3))) for piece in pieces
         }
 
-    return choose(arms, FOLDS, fake_sources(**settings), longest, train), list(asked.values())
+    return choose(arms, tune, FOLDS, fake_sources(**settings), longest, train), list(asked.values())
 
 
 def flat(piece):
@@ -87,37 +87,40 @@ def test_lengths():
         assert found[0] < 2 * search.LEAST_UPDATES
 
 
-def test_where_nothing_matters_the_defaults_win_and_the_shortest_pair_of_lengths():
+def test_where_nothing_matters_the_defaults_win_and_the_first_number_of_updates():
     choice, asked = chosen_by(flat)
-    assert choice.updates == 1200 and all(choice.converged.values()) and set(choice.converged) == set(FACTORIAL)
-    assert set(choice.trainings.values()) == {replace(base_training(RECIPE.compare), updates=1200)}
+    assert choice.updates == 400 and all(choice.converged.values()) and set(choice.converged) == set(FACTORIAL)
+    assert set(choice.trainings.values()) == {replace(base_training(RECIPE.compare), updates=400)}
     assert choice.mixing == base_mixing(RECIPE) and choice.worth_mixing is False
-    assert {piece.training.updates for piece in asked} == {600, 1200}
+    assert {piece.training.updates for piece in asked} == {400, 800}
 
 
 def test_the_baseline_alone_is_not_tuned_but_gets_enough_updates():
     choice, asked = chosen_by(lambda piece: piece.training.updates / 1000, arms=[BASELINE])
-    assert choice.updates == 2400 and choice.converged == {BASELINE: False}
+    assert choice.updates == 3200 and choice.converged == {BASELINE: False}
     assert {piece.arm for piece in asked} == {BASELINE} and choice.worth_mixing is None
     assert {replace(piece.training, updates=1) for piece in asked} == {
         replace(base_training(RECIPE.compare), updates=1)
     }
-    assert [candidate.setting["updates"] for candidate in choice.candidates] == [600, 1200, 2400]
+    assert [candidate.setting["updates"] for candidate in choice.candidates] == [400, 800, 1600, 3200]
+    assert [candidate.chosen for candidate in choice.candidates] == [False, False, False, True]
 
 
-def test_updates_are_doubled_until_no_arm_gains():
+def test_updates_are_doubled_for_the_arms_that_still_gain():
     def margin(piece):
-        return min(piece.training.updates, 1200 if piece.arm == MIXED else 600) / 600
+        return min(piece.training.updates, 1600 if piece.arm == MIXED else 800) / 400
 
-    choice, _ = chosen_by(margin)
-    assert choice.updates == 2400 and all(choice.converged.values())
-    choice, _ = chosen_by(lambda piece: min(piece.training.updates, 600) / 600)
-    assert choice.updates == 1200
+    choice, asked = chosen_by(margin)
+    assert choice.updates == 1600 and all(choice.converged.values())
+    assert {piece.arm for piece in asked if piece.training.updates == 1600} == set(FACTORIAL)
+    assert {piece.arm for piece in asked if piece.training.updates == 3200} == {MIXED}
+    choice, _ = chosen_by(lambda piece: min(piece.training.updates, 400) / 400)
+    assert choice.updates == 400
 
 
 def test_what_still_gains_at_the_end_is_named():
-    choice, _ = chosen_by(lambda piece: piece.training.updates / 600 if piece.arm == MIXED else 1.0, longest=1200)
-    assert choice.updates == 1200
+    choice, _ = chosen_by(lambda piece: piece.training.updates / 400 if piece.arm == MIXED else 1.0, longest=800)
+    assert choice.updates == 800
     assert choice.converged == {arm: arm != MIXED for arm in FACTORIAL}
     assert choice.to_json()["converged"] is False
 
@@ -154,7 +157,7 @@ def test_each_arm_gets_the_training_that_is_best_for_it(number):
     assert all(found == tried[BASELINE] and len(found) == 4 for found in tried.values())
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_the_mixing_that_is_best_is_chosen_and_is_worth_it(number):
     mixes = mixing_candidates(base_mixing(RECIPE))
     choice, _ = chosen_by(lambda piece: 2.0 if piece.mixing == mixes[number] else 1.0)
@@ -166,14 +169,18 @@ def test_none_wins_where_synthetic_images_hurt_or_do_nothing():
     assert choice.worth_mixing is False and choice.mixing == base_mixing(RECIPE)
 
 
-def test_none_is_judged_with_the_training_of_the_mixed_arm():
+def test_none_is_judged_with_the_training_that_suits_it_better():
+    """That of the mixed arm, or the baseline's own: else a search would count for the synthetic images."""
     options = training_candidates(base_training(RECIPE.compare))
 
-    def margin(piece):
-        return 2.0 if replace(piece.training, updates=1) == replace(options[1], updates=1) else 1.0
+    def margin(piece, best):
+        return 2.0 if replace(piece.training, updates=1) == replace(options[best[piece.arm]], updates=1) else 1.0
 
-    choice, _ = chosen_by(lambda piece: margin(piece) if piece.arm in (MIXED, BASELINE) else 1.0)
-    assert choice.trainings[MIXED].strength == 1.6 and choice.worth_mixing is False
+    arms = (BASELINE, MIXED)
+    same, _ = chosen_by(lambda piece: margin(piece, {BASELINE: 1, MIXED: 1}), arms=arms)
+    assert same.trainings[MIXED].strength == 1.6 and same.worth_mixing is False
+    other, _ = chosen_by(lambda piece: margin(piece, {BASELINE: 2, MIXED: 1}), arms=arms)
+    assert other.trainings[BASELINE] != other.trainings[MIXED] and other.worth_mixing is False
 
 
 def test_the_truncation_and_settings_of_the_user_are_the_default():
@@ -182,19 +189,33 @@ def test_the_truncation_and_settings_of_the_user_are_the_default():
     assert search.truncations(recipe) == (0.8, 0.7 * 0.8)
     candidates = training_candidates(base_training(recipe.compare))
     assert candidates[0].weight_decay == 0.5 and max(c.weight_decay for c in candidates) <= 1
-    assert len(set(candidates)) == 4 and len(set(mixing_candidates(base_mixing(recipe)))) == 5
+    assert len(set(candidates)) == 4 and len(set(mixing_candidates(base_mixing(recipe)))) == 6
     for field in ("strength", "learning_rate", "weight_decay", "label_smoothing"):
         assert len({getattr(candidate, field) for candidate in candidates}) > 1
 
 
-def test_which_arms_are_tuned():
-    arms = (*FACTORIAL, "scratch/smote", "scratch/longer", "scratch/other-seeds")
-    assert tuned_arms(arms, tune=False, with_gans=True) == [BASELINE]
-    assert tuned_arms(arms, tune=True, with_gans=True) == [*FACTORIAL, "scratch/smote"]
-    assert tuned_arms(arms, tune=True, with_gans=False) == [BASELINE, "scratch/smote"]
+def test_which_arms_are_judged():
+    arms = (*FACTORIAL, "scratch/smote", "scratch/oversampled", "scratch/longer", "scratch/other-seeds")
+    assert judged_arms(arms, tune=False, with_gans=True) == [BASELINE]
+    assert judged_arms(arms, tune=True, with_gans=True) == [*FACTORIAL, "scratch/smote", "scratch/oversampled"]
+    assert judged_arms(arms, tune=True, with_gans=False) == [BASELINE, "scratch/oversampled"]
     choice, _ = chosen_by(flat, arms=[BASELINE])
     assert set(trainings_of_all(choice, arms)) == set(arms)
     assert set(trainings_of_all(choice, arms).values()) == {choice.trainings[BASELINE]}
+
+
+def test_the_baseline_is_tuned_where_it_is_judged_alone():
+    options = training_candidates(base_training(RECIPE.compare))
+    asked = {}
+
+    def train(pieces):
+        asked.update({piece.name: piece for piece in pieces})
+        margins = {p.name: 2.0 if p.training.strength == options[1].strength else 1.0 for p in pieces}
+        return {p.name: Outcome(probabilities_of(margins[p.name], p.seed), np.empty((0, 3))) for p in pieces}
+
+    choice = choose([BASELINE], True, FOLDS, fake_sources(), 800, train)
+    assert choice.trainings[BASELINE] == replace(options[1], updates=400) and choice.worth_mixing is None
+    assert len({replace(piece.training, updates=1) for piece in asked.values()}) == 4
 
 
 def test_scores_are_those_of_scikit_learn_at_the_best_temperature():
@@ -272,6 +293,8 @@ def test_few_images_make_fewer_folds_and_too_few_none():
     assert len(inner_folds(np.array([0, 0, 1, 1]), list("abcd"), 5)) == 2
     with pytest.raises(GanaugError, match=r"--set compare\.updates"):
         inner_folds(np.array([0, 0, 1]), ["a", "a", "b"], 3)
+    with pytest.raises(GanaugError, match=r"--set compare\.updates"):  # every group is some class's only one
+        inner_folds(np.array([0, 0, 1, 2]), ["a", "b", "a", "b"], 3)
 
 
 @given(
