@@ -39,10 +39,10 @@ from ganaug.settings import CompareSettings, DataSettings, load_recipe
 from ganaug.study.arms import BASELINE, CONTROL
 from ganaug.study.case import refuse_hopeless
 from ganaug.study.leaks import find_leaks
+from ganaug.study.material import Material
 from ganaug.study.pieces import NO_MIXING, make_piece, train_piece
 from ganaug.study.search import base_training
 from ganaug.study.statistics import paired_differences
-from ganaug.study.units import Material
 from ganaug.study.verdict import judge
 
 JOBS = 2
