@@ -16,6 +16,7 @@ from .search import Choice
 from .statistics import (
     METRICS,
     Difference,
+    class_metric,
     holm,
     mcnemar,
     needed_images,
@@ -97,7 +98,7 @@ def analyse(plan: Plan, evidence: Evidence, num_classes: int, margin: float) -> 
             {"arm": arm, "baseline": base, "class": k, "mean": d.mean, "low": d.low, "high": d.high}
             for (arm, base), metrics in found.items()
             for k in range(num_classes)
-            if (d := metrics.get(f"recall_{k}")) is not None
+            if (d := metrics.get(class_metric(k))) is not None
         ],
         variance=variance_rows(plan, evidence, primary, num_classes, main.of_images),
         needed=needed,

@@ -144,8 +144,11 @@ def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -
     sizes = counts[present].astype(np.float64)
     several = sizes > 1
     variances = np.where(several, squares * sizes / np.maximum(sizes - 1, 1), 0.0)
-    if several.any():  # pooled, in images' own units: an influence is in inverse proportion to the class's size
-        pooled = (squares * sizes**2)[:, several].sum(axis=1) / (sizes[several] - 1).sum()
+    if (
+        several.any()
+    ):  # pooled, in images' own units: but for accuracy an influence is in inverse proportion to the class's size
+        scales = np.ones_like(sizes) if metric == "accuracy" else sizes
+        pooled = (squares * scales**2)[:, several].sum(axis=1) / (sizes[several] - 1).sum()
         variances[:, ~several] = pooled[:, None]
     if len(each) >= LEAST_UNITS:  # of fewer, the common part is not known well enough
         common = (variances[1] - variances[0]) / (len(each) - 1)

@@ -25,7 +25,16 @@ import numpy.typing as npt
 from generators import CASES, open_pool, rounded, write_folder
 from joblib import Parallel, delayed
 from records import RESULTS, Bar, write_record
-from scipy.special import expit
+from simulated import (
+    METRIC,
+    PER_STUDY,
+    REPETITIONS,
+    SITUATIONS,
+    TEST_IMAGES,
+    simulated_study,
+    study_of_itself,
+    true_accuracy,
+)
 
 import ganaug
 from ganaug.classify.training import Labeled, Training
@@ -37,23 +46,21 @@ from ganaug.pipeline import write_digits
 from ganaug.runs import describe_commit, read_json
 from ganaug.settings import CompareSettings, DataSettings, load_recipe
 from ganaug.study.arms import BASELINE, CONTROL
-from ganaug.study.case import refuse_hopeless
+from ganaug.study.case import refuse_leaky
 from ganaug.study.leaks import find_leaks
 from ganaug.study.material import Material
 from ganaug.study.pieces import NO_MIXING, make_piece, train_piece
 from ganaug.study.search import base_training
-from ganaug.study.statistics import paired_differences
 from ganaug.study.verdict import judge
 
 JOBS = 2
 MARGIN = 0.01
 NUM_STUDIES = 1000
-METRIC = "balanced_accuracy"
 Labels = npt.NDArray[np.int64]
 
 # aa ---------------------------------------------------------------------------------------------------------------------
 
-NUM_SEEDS, PER_STUDY, UPDATES = 40, 6, 1200
+NUM_SEEDS, UPDATES = 40, 1200
 SETS = {"digits": 20, "mnist": 10, "pcb-defects": 20}  # images a class
 
 
@@ -83,16 +90,6 @@ def kept_predictions(name: str, data: Path, work: Path) -> tuple[Labels, Labels]
         return stored["truth"].astype(np.int64), stored["predictions"].astype(np.int64)
 
 
-def study_of_itself(truth: Labels, predictions: Labels, number: int) -> tuple[float, float]:
-    """The interval of a study whose two arms have seeds of the same arm; test images are drawn anew within the classes."""
-    rng = np.random.default_rng([number, 5])
-    seeds = rng.permutation(len(predictions))[: 2 * PER_STUDY]
-    rows = np.concatenate([rng.choice(np.flatnonzero(truth == k), (truth == k).sum()) for k in np.unique(truth)])
-    arms = predictions[seeds][:, rows].reshape(2, PER_STUDY, -1)
-    found = paired_differences(truth[rows], *arms, int(truth.max()) + 1)[METRIC]
-    return found.low, found.high
-
-
 def measure_aa(data: Path, work: Path) -> dict[str, Any]:
     found = {}
     for name in SETS:
@@ -113,72 +110,6 @@ def measure_aa(data: Path, work: Path) -> dict[str, Any]:
 
 
 # coverage ---------------------------------------------------------------------------------------------------------------
-
-REPETITIONS, TEST_IMAGES, NUM_CLASSES = (5, 10, 20), (200, 600, 2000), 10
-# Logits of a right answer: of the image, of the effect on it, of the repetition (shared by both arms), of the repetition in one
-# arm, and of each image in each training; standard deviations, but for the two means.
-# `few`: so many test images of every second class, where it is given; else as many of each.
-SITUATIONS: dict[str, dict[str, float]] = {
-    "mixed": {"easy": 3.0, "image": 2.5, "effect": 0.3, "effects": 0.6, "shared": 0.25, "arm": 0.15, "noise": 1.0},
-    "images matter": {
-        "easy": 3.0,
-        "image": 2.5,
-        "effect": 0.3,
-        "effects": 1.5,
-        "shared": 0.1,
-        "arm": 0.02,
-        "noise": 0.2,
-    },
-    "few of some classes": {
-        "easy": 3.0,
-        "image": 2.5,
-        "effect": 0.3,
-        "effects": 0.6,
-        "shared": 0.25,
-        "arm": 0.15,
-        "noise": 1.0,
-        "few": 10,
-    },
-    "seeds matter": {"easy": 3.0, "image": 2.5, "effect": 0.3, "effects": 0.2, "shared": 0.3, "arm": 0.5, "noise": 0.5},
-}
-
-
-def draw_answers(
-    of: dict[str, float], repetitions: int, images: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Probabilities (R, N) of a right answer in both arms."""
-    image = of["easy"] + of["image"] * rng.normal(size=images)
-    effect = of["effect"] + of["effects"] * rng.normal(size=images)
-    shared = of["shared"] * rng.normal(size=(repetitions, 1))
-
-    def arm(sign: float) -> npt.NDArray[np.float64]:
-        own = of["arm"] * rng.normal(size=(repetitions, 1)) + of["noise"] * rng.normal(size=(repetitions, images))
-        return np.asarray(expit(image + sign * effect / 2 + shared + own))
-
-    return arm(1), arm(-1)
-
-
-def true_accuracy(of: dict[str, float], sign: float) -> float:
-    """The probability of a right answer over all images, repetitions and trainings: the logit is normal, and so integrated by
-    Gauss and Hermite's quadrature."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(200)
-    deviation = sum(of[key] ** 2 for key in ("image", "shared", "arm", "noise")) + (of["effects"] / 2) ** 2
-    chances = expit(of["easy"] + sign * of["effect"] / 2 + deviation**0.5 * nodes)
-    return float(weights @ chances / weights.sum())
-
-
-def simulated_study(of: dict[str, float], repetitions: int, images: int, number: int) -> tuple[float, float]:
-    rng = np.random.default_rng([number, repetitions, images])
-    few = int(of.get("few", images // NUM_CLASSES))
-    truth = np.repeat(np.arange(NUM_CLASSES), [few, 2 * images // NUM_CLASSES - few] * (NUM_CLASSES // 2))
-    arms = [
-        np.where(
-            rng.random(chance.shape) < chance, truth, (truth + rng.integers(1, NUM_CLASSES, chance.shape)) % NUM_CLASSES
-        )
-        for chance in draw_answers(of, repetitions, images, rng)
-    ]
-    found = paired_differences(truth, *arms, NUM_CLASSES)[METRIC]
-    return found.low, found.high
 
 
 def measure_coverage(data: Path, work: Path) -> dict[str, Any]:
@@ -252,7 +183,7 @@ def plant_leak(source: Path, number: int) -> dict[str, int]:
         images, _ = prepare(folder / "data", load_recipe().data, folder / "prepared", "cpu")
         leaks = {leak.test for leak in find_leaks(images)}
         try:
-            refuse_hopeless(images, source, CompareSettings())
+            refuse_leaky(images, source, CompareSettings())
             refused = 0
         except GanaugError:
             refused = 1

@@ -136,7 +136,7 @@ def test_duplicated_puts_as_many_real_images_beside_the_real_ones_as_there_would
     assert np.bincount(diet.beside.labels, minlength=len(counts)).tolist() == counts.tolist()
     for k, count in enumerate(counts):
         made = diet.beside.images[diet.beside.labels == k]
-        times = np.bincount(rows_of(made, train.images[train.labels == k]), minlength=sizes[k])
+        times = np.bincount(rows_of(made, train.images[train.labels == k]).astype(np.int64), minlength=sizes[k])
         assert times.max() - times.min() <= 1 and times.sum() == count  # each as often as any other
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn import metrics
 
 from ganaug.study import statistics
+from ganaug.study.analysis import difference_rows
 from ganaug.study.statistics import (
     METRICS,
     Difference,
@@ -58,15 +59,6 @@ def test_scores_against_scikit_learn(case):
     np.testing.assert_allclose(recalls(confusion)[0], each)
 
 
-@given(predictions(), st.data())
-def test_weights_count_images_so_often(case, data):
-    truth, predicted, num_classes = case
-    times = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(truth), max_size=len(truth))))
-    weighted = confusion_matrices(truth, predicted[None], num_classes, times.astype(float))
-    repeated = confusion_matrices(np.repeat(truth, times), np.repeat(predicted, times)[None], num_classes)
-    np.testing.assert_array_equal(weighted, repeated)
-
-
 def test_a_class_without_test_images_counts_in_no_mean():
     confusion = confusion_matrices(np.array([0, 0, 1, 1]), np.array([[0, 1, 1, 1]]), 3)
     found = score(confusion)
@@ -98,17 +90,11 @@ def simulate(rng, shift=0.0, num_seeds=6, num_images=120, num_classes=3, of_seed
     return truth, *arms
 
 
-@pytest.fixture
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(statistics, "NUM_RESAMPLES", 150)
-
-
 @pytest.mark.parametrize(
     ("of_seeds", "of_images"), [(0.4, 0.0), (0.0, 0.8), (0.4, 0.8)], ids=["seeds differ", "images differ", "both"]
 )
-def test_intervals_of_equal_arms_exclude_zero_as_rarely_as_they_say(monkeypatch, of_seeds, of_images):
+def test_intervals_of_equal_arms_exclude_zero_as_rarely_as_they_say(of_seeds, of_images):
     """Two arms that could be exchanged, so that the truth is 0: one study in twenty may say otherwise."""
-    monkeypatch.setattr(statistics, "NUM_RESAMPLES", 300)
     rng, count = np.random.default_rng(0), 200
     cases = (simulate(rng, of_seeds=of_seeds, of_images=of_images, num_images=90) for _ in range(count))
     found = [paired_differences(*case, 3)["balanced_accuracy"] for case in cases]
@@ -119,7 +105,7 @@ def test_intervals_of_equal_arms_exclude_zero_as_rarely_as_they_say(monkeypatch,
     assert 0.02 < np.median([d.high - d.low for d in found]) < 0.3
 
 
-def test_intervals_of_gans_that_differ_are_honest_only_in_groups(few_resamples):
+def test_intervals_of_gans_that_differ_are_honest_only_in_groups():
     """Three GANs of uneven worth, two seeds each: as six independent repetitions they would seem surer than they are."""
     rng, gans = np.random.default_rng(0), np.array([0, 1, 2, 0, 1, 2])
     excluding = {"grouped": 0, "alone": 0}
@@ -139,7 +125,7 @@ def test_intervals_of_gans_that_differ_are_honest_only_in_groups(few_resamples):
     )
 
 
-def test_intervals_find_a_large_effect(few_resamples):
+def test_intervals_find_a_large_effect():
     rng = np.random.default_rng(1)
     found = [paired_differences(*simulate(rng, shift=1.5), 3)["accuracy"] for _ in range(20)]
     assert np.mean([d.low > 0 for d in found]) >= 0.9
@@ -147,7 +133,7 @@ def test_intervals_find_a_large_effect(few_resamples):
     assert np.mean([d.high < 0 for d in reverse]) >= 0.9
 
 
-def test_more_repetitions_and_more_images_narrow_the_interval(few_resamples):
+def test_more_repetitions_and_more_images_narrow_the_interval():
     rng = np.random.default_rng(2)
 
     def width(**options):
@@ -180,14 +166,12 @@ def test_differences_are_those_of_the_scores():
 def test_p_value_and_interval_say_the_same(seed):
     rng = np.random.default_rng(seed)
     case = simulate(rng, shift=rng.normal(0, 0.6), num_images=30, num_seeds=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "NUM_RESAMPLES", 64)
-        for difference in paired_differences(*case, 3).values():
-            assert (difference.p_value < 0.05) == (not difference.low <= 0 <= difference.high)
-            assert 0 <= difference.p_value <= 1
+    for difference in paired_differences(*case, 3).values():
+        assert (difference.p_value < 0.05) == (not difference.low <= 0 <= difference.high)
+        assert 0 <= difference.p_value <= 1
 
 
-def test_a_class_without_test_images_has_no_recall_and_counts_in_no_mean(few_resamples):
+def test_a_class_without_test_images_has_no_recall_and_counts_in_no_mean():
     truth = np.array([0, 0, 2, 2])
     arm, baseline = np.array([[0, 0, 2, 1], [0, 1, 2, 2]]), np.array([[0, 1, 1, 1], [0, 1, 2, 2]])
     found = paired_differences(truth, arm, baseline, 3)
@@ -207,13 +191,14 @@ def test_swapping_the_arms_turns_the_interval_round():
 
 def test_the_interval_is_repeatable():
     case = simulate(np.random.default_rng(5), of_images=1.0)
-    assert paired_differences(*case, 3) == paired_differences(*case, 3)
-    other = paired_differences(*case, 3, seed=1)["accuracy"]
-    assert other.low != paired_differences(*case, 3)["accuracy"].low
-    assert other.low == pytest.approx(paired_differences(*case, 3)["accuracy"].low, abs=0.005)
+    found = paired_differences(*case, 3)
+    assert found == paired_differences(*case, 3)
+    order = np.random.default_rng(0).permutation(len(case[0]))  # of the images, which says nothing
+    for metric, other in paired_differences(case[0][order], case[1][:, order], case[2][:, order], 3).items():
+        assert (other.low, other.high) == pytest.approx((found[metric].low, found[metric].high))
 
 
-def test_the_interval_of_seeds_alone_is_students(few_resamples):
+def test_the_interval_of_seeds_alone_is_students():
     """Every one of many images of a class is predicted alike, so their draw adds next to nothing: Student's t over the pairs."""
     truth = np.repeat([0, 1], 1000)
     zeros, ones, wrong = np.zeros_like(truth), np.ones_like(truth), 1 - truth
@@ -227,7 +212,7 @@ def test_the_interval_of_seeds_alone_is_students(few_resamples):
     assert found.of_repetitions == pytest.approx(stats.sem(found.values) ** 2)
 
 
-def test_repetitions_of_one_group_count_as_their_mean(few_resamples):
+def test_repetitions_of_one_group_count_as_their_mean():
     truth = np.repeat([0, 1], 1000)
     zeros, ones, wrong = np.zeros_like(truth), np.ones_like(truth), 1 - truth
     arm, baseline = np.stack([truth, zeros, truth, ones]), np.stack([zeros, zeros, wrong, ones])
@@ -237,13 +222,13 @@ def test_repetitions_of_one_group_count_as_their_mean(few_resamples):
     assert (found.low, found.high) == (pytest.approx(low, rel=1e-2), pytest.approx(high, rel=1e-2))
 
 
-def test_groups_of_uneven_size_count_alike(few_resamples):
+def test_groups_of_uneven_size_count_alike():
     truth, arm, baseline = simulate(np.random.default_rng(7), num_seeds=3)
     found = paired_differences(truth, arm, baseline, 3, groups=[0, 0, 1])["accuracy"]
     assert found.mean == pytest.approx(((found.values[0] + found.values[1]) / 2 + found.values[2]) / 2)
 
 
-def test_groups_of_one_are_no_groups(few_resamples):
+def test_groups_of_one_are_no_groups():
     case = simulate(np.random.default_rng(8))
     assert paired_differences(*case, 3, groups=[5, 4, 3, 2, 1, 0])["accuracy"].low == pytest.approx(
         paired_differences(*case, 3)["accuracy"].low
@@ -257,30 +242,180 @@ def test_the_interval_of_images_alone_is_that_of_a_stratified_sample():
     arm, baseline = (np.where(rng.random(250) < share, truth, 1 - truth) for share in (0.8, 0.7))
     found = paired_differences(truth, np.tile(arm, (4, 1)), np.tile(baseline, (4, 1)), 2)["balanced_accuracy"]
     gain = (arm == truth).astype(float) - (baseline == truth)
-    variance = sum(gain[truth == k].var() / (truth == k).sum() / 4 for k in (0, 1))
+    each = [gain[truth == k].var(ddof=1) / (truth == k).sum() / 4 for k in (0, 1)]
+    freedom = sum(each) ** 2 / (each[0] ** 2 / 199 + each[1] ** 2 / 49)  # Welch's and Satterthwaite's
     assert found.values == pytest.approx([found.mean] * 4)
-    assert found.high - found.low == pytest.approx(2 * 1.97 * variance**0.5, rel=0.1)  # 1000 resamples: 2 % of chance
-    assert found.of_images == pytest.approx(variance, rel=0.15) and found.of_repetitions == pytest.approx(0, abs=1e-20)
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, freedom) * sum(each) ** 0.5)
+    assert found.of_images == pytest.approx(sum(each)) and found.of_repetitions == pytest.approx(0, abs=1e-20)
+    assert found.image_freedom == pytest.approx(freedom) and 49 < freedom < 248
 
 
-def test_the_variance_of_a_crossed_design_is_counted_once(monkeypatch):
-    """Against the closed form for the accuracy: repetitions, and images less what they have in common with repetitions."""
-    monkeypatch.setattr(statistics, "NUM_RESAMPLES", 20_000)
+def test_the_interval_of_one_classs_images_is_students():
+    """Every seed predicts alike, so that a class's recall differs by the mean of its images' differences."""
+    rng = np.random.default_rng(10)
+    truth = np.repeat([0, 1], [30, 12])
+    arm, baseline = (np.where(rng.random(42) < share, truth, 1 - truth) for share in (0.8, 0.5))
+    gain = ((arm == truth).astype(float) - (baseline == truth))[truth == 1]
+    found = paired_differences(truth, np.tile(arm, (4, 1)), np.tile(baseline, (4, 1)), 2)["recall_1"]
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 11, gain.mean(), stats.sem(gain)))
+    assert found.p_value == pytest.approx(stats.ttest_1samp(gain, 0).pvalue) and found.image_freedom == 11
+
+
+def test_the_variance_of_a_crossed_design_is_counted_once():
+    """The accuracy by hand: repetitions, and of each class images less what they have in common with repetitions."""
     truth, arm, baseline = simulate(np.random.default_rng(9), num_seeds=5, num_images=40, num_classes=2, of_images=1.0)
     found = paired_differences(truth, arm, baseline, 2)["accuracy"]
     gain = (arm == truth).astype(float) - (baseline == truth)  # (R, N)
 
     def of_images(values):
-        return sum(values[..., truth == k].var(axis=-1) * (truth == k).sum() for k in (0, 1)) / 40**2
+        each = [values[..., truth == k].var(axis=-1, ddof=1) * (truth == k).sum() for k in (0, 1)]
+        return np.stack(each) / 40**2  # (2, ...)
 
-    common = (of_images(gain).mean() - of_images(gain.mean(axis=0))) / 4
-    expected = of_images(gain.mean(axis=0)) - common
+    whole = of_images(gain.mean(axis=0))
+    common = (of_images(gain).mean(axis=1) - whole) / 4
+    parts = whole - common
+    expected = parts.sum()
     of_seeds = gain.mean(axis=1).var(ddof=1) / 5
     assert found.of_repetitions == pytest.approx(of_seeds)
-    assert found.of_images == pytest.approx(expected, rel=0.05) and common > 0.1 * expected
-    freedom = (of_seeds + expected) ** 2 / (of_seeds**2 / 4 + expected**2 / 39)
+    assert found.of_images == pytest.approx(expected) and (common > 0.1 * parts).all() and (parts > 0).all()
+    freedom = (of_seeds + expected) ** 2 / (of_seeds**2 / 4 + (parts**2).sum() / 19)  # twenty images of each class
     half = stats.t.ppf(0.975, freedom) * (of_seeds + expected) ** 0.5
-    assert found.high - found.mean == pytest.approx(half, rel=0.02)
+    assert found.high - found.mean == pytest.approx(half)
+
+
+def test_of_few_repetitions_nothing_is_subtracted():
+    """Of three, by hand: the images' whole variance, and two degrees of freedom."""
+    truth, arm, baseline = simulate(np.random.default_rng(9), num_seeds=3, num_images=40, num_classes=2, of_images=1.0)
+    found = paired_differences(truth, arm, baseline, 2)["accuracy"]
+    gain = (arm == truth).astype(float) - (baseline == truth)
+    of_images = sum(gain.mean(axis=0)[truth == k].var(ddof=1) * 20 for k in (0, 1)) / 40**2
+    of_seeds = gain.mean(axis=1).var(ddof=1) / 3
+    assert (found.of_repetitions, found.of_images) == (pytest.approx(of_seeds), pytest.approx(of_images))
+    half = stats.t.ppf(0.975, statistics.LEAST_UNITS - 2) * (of_seeds + of_images) ** 0.5
+    assert found.high - found.mean == pytest.approx(half)
+
+
+def test_the_variance_of_the_images_is_that_of_real_resamples():
+    """A bootstrap of the images within each class, with the n / (n - 1) that it lacks: exact but for F1, which is no mean."""
+    rng, sizes, number = np.random.default_rng(11), np.array([150, 90, 40]), 3000
+    truth = np.repeat([0, 1, 2], sizes)
+    shares = (np.array([0.9, 0.8, 0.6]), np.array([0.8, 0.7, 0.6]))
+    arms = [
+        np.where(rng.random((3, 280)) < share[truth], truth, (truth + rng.integers(1, 3, (3, 280))) % 3)
+        for share in shares
+    ]
+    drawn = [np.flatnonzero(truth == k)[rng.integers(0, n, (number, n))] for k, n in enumerate(sizes)]
+    found = {metric: np.empty(number) for metric in (*METRICS, "recall_2")}
+    for resample, rows in enumerate(zip(*drawn, strict=True)):
+        chosen = np.concatenate(rows)
+        one = single_differences(truth[chosen], arms[0][:, chosen], arms[1][:, chosen], 3)
+        for metric, values in found.items():
+            values[resample] = one[metric].mean()  # over the repetitions, which are those of the study
+    influences = [statistics._influences(truth, predictions, 3) for predictions in arms]
+    differences = paired_differences(truth, *arms, 3)  # of so few repetitions that nothing is subtracted
+    for metric, values in found.items():
+        each = influences[0][metric] - influences[1][metric]
+        parts, freedoms = statistics._image_variances(each, truth, sizes, metric)
+        mine = sizes if metric != "recall_2" else sizes[2:]
+        assert differences[metric].of_images == pytest.approx(parts.sum())
+        np.testing.assert_array_equal(freedoms, mine - 1)
+        expected = (parts * (mine - 1) / mine).sum()
+        chance = 4 * (2 / number) ** 0.5  # four standard errors of a variance of normal values
+        assert values.var(ddof=1) == pytest.approx(expected, rel=0.12 if metric == "macro_f1" else chance), metric
+
+
+@given(predictions(), st.integers(0, 1000))
+@hypothesis_settings(max_examples=50)
+def test_influences_are_derivatives(case, seed):
+    """By the weight of an image, but for what is the same for its whole class, against scikit-learn's weighted scores."""
+    truth, predicted, num_classes = case
+    labels, step = list(range(num_classes)), 1e-5
+    image = int(np.random.default_rng(seed).integers(len(truth)))
+    mine = np.flatnonzero(truth == truth[image])
+    found = statistics._influences(truth, predicted[None], num_classes)
+
+    def moved(score_of, towards):
+        weights = np.ones(len(truth))
+        weights[mine] -= towards * step / len(mine)  # the class stays as large, as where images are drawn within it
+        weights[image] += towards * step
+        return score_of(weights)
+
+    def macro_f1(weights):
+        return metrics.f1_score(
+            truth, predicted, labels=labels, average="macro", zero_division=0, sample_weight=weights
+        )
+
+    def accuracy(weights):
+        return metrics.accuracy_score(truth, predicted, sample_weight=weights)
+
+    def recall(weights):
+        each = metrics.recall_score(truth, predicted, labels=labels, average=None, sample_weight=weights)
+        return each[truth[image]]
+
+    own = class_metric(int(truth[image]))
+    for metric, score_of in (("macro_f1", macro_f1), ("accuracy", accuracy), (own, recall)):
+        slope = (moved(score_of, 1) - moved(score_of, -1)) / (2 * step)
+        influence = found[metric][0]
+        assert slope == pytest.approx(influence[image] - influence[mine].mean(), abs=1e-5), metric
+
+
+def test_class_metrics_are_told_from_others():
+    assert [statistics.class_of(class_metric(k)) for k in (0, 7, 12)] == [0, 7, 12]
+    assert all(statistics.class_of(metric) is None for metric in METRICS)
+
+
+def studies_of_shared_images(sizes, count, rng):
+    """Studies of equal arms where each image suits one of them, in all six repetitions alike, so that the images are what counts."""
+    truth = np.repeat(np.arange(len(sizes)), sizes)
+    for _ in range(count):
+        hardness, advantage = rng.normal(0.8, 1, len(truth)), rng.normal(0, 4, len(truth))
+        arms = []
+        for sign in (0.5, -0.5):
+            logits = hardness + sign * advantage + rng.normal(0, 0.1, (6, 1))
+            wrong = (truth + rng.integers(1, len(sizes), (6, len(truth)))) % len(sizes)
+            arms.append(np.where(rng.random((6, len(truth))) < 1 / (1 + np.exp(-logits)), truth, wrong))
+        yield truth, *arms
+
+
+@pytest.mark.parametrize("sizes", [(5, 60, 60), (20,) * 10], ids=["a class of few", "ten of twenty"])
+def test_intervals_hold_the_truth_though_a_class_has_few_test_images(sizes):
+    """Of five images 91 % of the intervals hold it (1,000 studies): Student's t for what can only be -1, 0 or 1."""
+    count, asked = 300, ("balanced_accuracy", "recall_0", "macro_f1", "accuracy")
+    held = dict.fromkeys(asked, 0)
+    for case in studies_of_shared_images(sizes, count, np.random.default_rng(0)):
+        found = paired_differences(*case, len(sizes))
+        for metric in asked:
+            held[metric] += found[metric].low <= 0 <= found[metric].high
+    assert all(number >= 0.9 * count for number in held.values()), held
+
+
+def test_a_class_of_one_test_image_gives_finite_intervals():
+    """What its image adds is as uncertain as that of the other classes' images is: to the accuracy next to nothing."""
+    cases = zip(
+        *(studies_of_shared_images(s, 20, np.random.default_rng(1)) for s in ((1, 60, 60), (60, 60))), strict=True
+    )
+    for small, without in cases:
+        found, usual = paired_differences(*small, 3), paired_differences(*without, 2)
+        assert set(found) == {*METRICS, *map(class_metric, range(3))}
+        for difference in found.values():
+            assert np.isfinite([difference.low, difference.high, difference.p_value]).all()
+            assert difference.low < difference.mean < difference.high and difference.of_images > 0
+        assert found["balanced_accuracy"].of_images > 5 * usual["balanced_accuracy"].of_images
+        assert found["accuracy"].of_images < 2 * usual["accuracy"].of_images
+        assert found["recall_0"].of_images >= least_image_variance(np.array([1, 60, 60]), "recall_0") == 1 / 3
+
+
+def test_the_image_of_a_class_of_one_has_the_variance_of_the_others():
+    """By hand: recalls that differ by 0 or 1 on the images of two classes of four and six."""
+    truth = np.repeat([0, 1, 2], [4, 6, 1])
+    right = np.array([1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 1], bool)
+    arm, baseline = np.tile(np.where(right, truth, (truth + 1) % 3), (2, 1)), np.tile((truth + 1) % 3, (2, 1))
+    found = paired_differences(truth, arm, baseline, 3)
+    pooled = (4 * 0.25 * 0.75 + 6 * 0.25) / (3 + 5)
+    recall = (0.25 * 0.75 / 3 + 0.25 / 5 + pooled) / 3**2
+    assert found["balanced_accuracy"].of_images == pytest.approx(recall)
+    accuracy = (4 * (4 / 3) * 0.25 * 0.75 + 6 * (6 / 5) * 0.25 + pooled) / 11**2
+    assert found["accuracy"].of_images == pytest.approx(accuracy)
 
 
 def test_images_that_all_agree_do_not_prove_much():
@@ -288,7 +423,7 @@ def test_images_that_all_agree_do_not_prove_much():
     probability of 1 / 14."""
     truth = np.arange(12) % 3
     same = np.stack([truth] * 4)
-    half = stats.t.ppf(0.975, 11) * (12 / 12**2 / 14) ** 0.5
+    half = stats.t.ppf(0.975, 9) * (12 / 12**2 / 14) ** 0.5  # three of each class
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for arm, mean in ((same, 1), ((same + 1) % 3, 0)):
@@ -523,17 +658,17 @@ def test_a_component_that_comes_out_negative_is_nothing():
     assert found["draw"] == 0.5 and found["gan"] == 0.0
 
 
-NUM_IMAGES = 500
+FREEDOM = 499.0  # of the images
 
 
 def a_difference(mean, of_repetitions, of_images=0.0, num_units=6):
-    return Difference(mean, 0.0, 0.0, 1.0, [], of_repetitions, of_images, num_units, NUM_IMAGES)
+    return Difference(mean, 0.0, 0.0, 1.0, [], of_repetitions, of_images, num_units, FREEDOM)
 
 
-def is_settled(mean, of_repetitions, of_images, number, margin, num_images=NUM_IMAGES):
+def is_settled(mean, of_repetitions, of_images, number, margin, image_freedom=FREEDOM):
     """With the degrees of freedom of Welch and Satterthwaite, or of fewer than four repetitions their number less one."""
     variance = of_repetitions + of_images
-    freedom = variance**2 / (of_repetitions**2 / (number - 1) + of_images**2 / (num_images - 1))
+    freedom = variance**2 / (of_repetitions**2 / (number - 1) + of_images**2 / image_freedom)
     half = stats.t.ppf(0.975, freedom if number >= 4 else number - 1) * variance**0.5
     return judge(mean - half, mean + half, margin) != "inconclusive"
 
@@ -563,8 +698,7 @@ def test_so_many_times_the_test_images_settle_it_and_fewer_do_not(mean, of_repet
     times = needed_images(a_difference(mean, of_repetitions, of_images, num_units), margin)
 
     def settled_by(times):
-        images = round(NUM_IMAGES * times)
-        return is_settled(mean, of_repetitions, of_images / times, num_units, margin, images)
+        return is_settled(mean, of_repetitions, of_images / times, num_units, margin, FREEDOM * times)
 
     if times is None:
         assert not settled_by(90)
@@ -575,16 +709,19 @@ def test_so_many_times_the_test_images_settle_it_and_fewer_do_not(mean, of_repet
 
 
 def test_more_images_do_not_settle_what_splits_of_their_own_have_measured():
-    assert needed_images(replace(a_difference(0.02, 1e-5, of_images=4e-4), num_images=0), 0.0) is None
+    assert needed_images(replace(a_difference(0.02, 1e-5, of_images=4e-4), image_freedom=0), 0.0) is None
+    splits = [{"accuracy": np.array([value])} for value in (0.01, 0.02, 0.06)]
+    found = resampled_differences(splits, 0.25, MANY)["accuracy"]
+    assert found.image_freedom == 0 and needed_images(found, 0.0) is None and needed_repetitions(found, 0.0) > 3
 
 
 def test_few_repetitions_have_few_degrees_of_freedom():
     """Three repetitions of arms that differ by chance alone: the images, which they share, lend them no certainty."""
     rng, count, excluded = np.random.default_rng(3), 400, 0
     truth = np.repeat([0, 1], 100)
-    for number in range(count):
+    for _ in range(count):
         arms = [np.where(rng.random((3, 200)) < 0.9, truth, 1 - truth) for _ in range(2)]
-        found = paired_differences(truth, *arms, 2, seed=number)["accuracy"]
+        found = paired_differences(truth, *arms, 2)["accuracy"]
         excluded += found.low > 0 or found.high < 0
     assert excluded / count < 0.06
 
@@ -605,3 +742,19 @@ def test_what_the_other_source_forbids_is_told_by_none():
     nothing = a_difference(0.0, 1e-4)
     assert needed_repetitions(nothing, 0.0) is None  # no number shows that there is exactly nothing
     assert needed_repetitions(nothing, 0.01) > 6  # but that there is next to nothing
+
+
+def test_holm_spares_the_question_that_was_decided_beforehand_in_its_metric_alone():
+    sure, unsure = replace(a_difference(0.02, 1e-4), low=0.001, high=0.039), replace(a_difference(0.0, 1e-4), low=-0.02)
+    sure, unsure = replace(sure, p_value=0.04), replace(unsure, high=0.02, p_value=0.9)
+    pairs = (("a", "base"), ("b", "base"))
+    found = {pair: dict.fromkeys(METRICS, sure) for pair in pairs}
+    rows = difference_rows(found, pairs[0], 0.0)
+    assert len(rows) == 6 and all(row["p_holm"] == pytest.approx(0.08) for row in rows)
+    verdicts = {(row["arm"], row["metric"]): row["verdict"] for row in rows}
+    assert verdicts.pop(("a", "balanced_accuracy")) == "helps" and set(verdicts.values()) == {"inconclusive"}
+    surer = {pair: dict.fromkeys(METRICS, replace(sure, p_value=0.02)) for pair in pairs}
+    assert {row["verdict"] for row in difference_rows(surer, pairs[0], 0.0)} == {"helps"}
+    assert {row["verdict"] for row in difference_rows({pairs[0]: found[pairs[0]]}, pairs[0], 0.0)} == {"helps"}
+    nothing = {pair: dict.fromkeys(METRICS, unsure) for pair in pairs}
+    assert {row["verdict"] for row in difference_rows(nothing, pairs[0], 0.05)} == {"equivalent"}
