@@ -14,6 +14,7 @@ Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.95
+FEW_OF_CLASS = 4  # test images
 LEAST_UNITS = 4  # independent repetitions; of fewer, nothing but their own spread is relied on
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 MOST = 10_000  # repetitions or times as many images that a projection considers
@@ -132,28 +133,32 @@ def _influences(truth: Labels, predictions: Labels, num_classes: int) -> dict[st
 
 def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -> tuple[Floats, Floats]:
     """From the influences (U, N) the variance that the images of each class give the mean over the units, without what they have in
-    common with single units, and its degrees of freedom. A class of one image has the variance of the others' images."""
-    classes = class_of(metric)
-    present = np.flatnonzero(counts) if classes is None else np.array([classes])
-    mean, alone = each.mean(axis=0), each
+    common with single units, and its degrees of freedom.
+
+    Classes of fewer than FEW_OF_CLASS images, which may agree by chance, have at least the variance of all classes' images. For F1,
+    whose influences are of several classes, they keep their own.
+    """
+    k = class_of(metric)
+    present = np.flatnonzero(counts) if k is None else np.array([k])
+    mean = each.mean(axis=0)
     squares = np.zeros((2, len(present)))  # of the mean over the units, and mean over the single units
-    for place, k in enumerate(present):
-        mine = truth == k
+    for place, label in enumerate(present):
+        mine = truth == label
         squares[0, place] = ((mean[mine] - mean[mine].mean()) ** 2).sum()
-        squares[1, place] = ((alone[:, mine] - alone[:, mine].mean(axis=1, keepdims=True)) ** 2).sum(axis=1).mean()
+        squares[1, place] = ((each[:, mine] - each[:, mine].mean(axis=1, keepdims=True)) ** 2).sum(axis=1).mean()
     sizes = counts[present].astype(np.float64)
-    several = sizes > 1
-    variances = np.where(several, squares * sizes / np.maximum(sizes - 1, 1), 0.0)
-    if (
-        several.any()
-    ):  # pooled, in images' own units: but for accuracy an influence is in inverse proportion to the class's size
-        scales = np.ones_like(sizes) if metric == "accuracy" else sizes
-        pooled = (squares * scales**2)[:, several].sum(axis=1) / (sizes[several] - 1).sum()
-        variances[:, ~several] = pooled[:, None]
+    freedoms = np.maximum(sizes - 1, 1.0)
+    variances = np.where(sizes > 1, squares * sizes / freedoms, 0.0)
+    few = sizes < FEW_OF_CLASS
+    if few.any() and (sizes > 1).any() and metric != "macro_f1":
+        scales = np.ones_like(sizes) if metric == "accuracy" else sizes  # an influence is that of one answer over these
+        pooled = (squares * scales**2).sum(axis=1) / (sizes - 1).sum()
+        variances[:, few] = np.maximum(variances[:, few], (pooled[:, None] * sizes / scales**2)[:, few])
+        freedoms[few] = (sizes - 1).sum()
     if len(each) >= LEAST_UNITS:  # of fewer, the common part is not known well enough
         common = (variances[1] - variances[0]) / (len(each) - 1)
         variances[0] -= np.maximum(common, 0.0)
-    return np.maximum(variances[0], 0.0), np.maximum(sizes - 1, 1.0)
+    return np.maximum(variances[0], 0.0), freedoms
 
 
 def least_image_variance(counts: Labels, metric: str) -> float:

@@ -13,8 +13,8 @@ from ganaug.gan.networks import Backbone
 from ganaug.settings import CompareSettings
 from ganaug.study import pieces
 from ganaug.study.arms import ARMS, BASELINE, CONTROL, FACTORIAL, MIXED
+from ganaug.study.material import Material
 from ganaug.study.pieces import make_piece, train_piece
-from ganaug.study.units import Material
 
 UPDATES, BATCH, NUM_REAL, NUM_BESIDE, NUM_POOL = 8, 6, 14, 3, 9
 SETTINGS = CompareSettings(device="cpu")

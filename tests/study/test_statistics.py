@@ -377,7 +377,9 @@ def studies_of_shared_images(sizes, count, rng):
         yield truth, *arms
 
 
-@pytest.mark.parametrize("sizes", [(5, 60, 60), (20,) * 10], ids=["a class of few", "ten of twenty"])
+@pytest.mark.parametrize(
+    "sizes", [(2, 60, 60), (5, 60, 60), (20,) * 10], ids=["a class of two", "a class of few", "ten of twenty"]
+)
 def test_intervals_hold_the_truth_though_a_class_has_few_test_images(sizes):
     """Of five images 91 % of the intervals hold it (1,000 studies): Student's t for what can only be -1, 0 or 1."""
     count, asked = 300, ("balanced_accuracy", "recall_0", "macro_f1", "accuracy")
