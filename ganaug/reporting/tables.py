@@ -123,8 +123,10 @@ def charted_differences(result: Result) -> list[Difference]:
 
 def noise_rows(result: Result) -> list[NoiseRow]:
     """What a single repetition's difference owes to each source; [] if none of them was varied by itself."""
-    known = sum(row.deviation is not None for row in result.variance)
-    return [NoiseRow(row.source, row.deviation, row.share if known > 1 else None) for row in result.variance if known]
+    known = sum(row.share is not None for row in result.variance)
+    if not any(row.deviation is not None for row in result.variance):
+        return []
+    return [NoiseRow(row.source, row.deviation, row.share if known > 1 else None) for row in result.variance]
 
 
 def class_tables(result: Result) -> list[ClassTable]:
