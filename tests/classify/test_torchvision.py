@@ -275,6 +275,8 @@ def test_a_model_that_needs_larger_images_is_refused_with_the_advice(name, size)
     assert f"{name} cannot take images of {size} pixels" in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_model_that_fits_is_not_refused():
-    refuse_unfit("resnet18", 3, 64, None)
-    refuse_unfit("squeezenet1_1", 3, 64, None)
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
+def test_a_model_that_is_not_refused_takes_such_images(name):
+    refuse_unfit(name, 3, 64, None)
+    logits = build_torchvision(name, 3, 64, None, seed=0)(torch.zeros(2, 1, 64, 64))
+    assert logits.shape == (2, 3) and logits.isfinite().all()
