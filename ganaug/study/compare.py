@@ -18,7 +18,7 @@ from .design import Repetition
 from .material import Sources
 from .pieces import Outcome, Piece, in_parallel, make_piece, train_pieces
 from .record import write_study
-from .search import Choice, choose, inner_folds, judged_arms, trainings_of_all, truncations
+from .search import Choice, choose, inner_folds, judged_arms, truncations
 from .units import (
     FOLD_SEEDS,
     SPLIT_SEEDS,
@@ -218,7 +218,7 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
 
 
 def piece_of(case: Case, choice: Choice, pace: Pace, arm: str, repetition: Repetition) -> Piece:
-    training = trainings_of_all(choice, (arm,))[arm]
+    training = choice.training_of(arm)
     if ARMS[arm].given_the_gans_time:
         spent = gan_seconds(case.run, case.info)
         training = replace(training, updates=longer_updates(choice.updates, spent, pace, case.settings))

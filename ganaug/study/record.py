@@ -14,7 +14,7 @@ from ..progress import say, warn
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
 from ..settings import Recipe, dump_recipe
 from .analysis import Evidence, analyse
-from .arms import ARMS, MIXED
+from .arms import ARMS, BASELINE, MIXED
 from .case import Case, was_made_by
 from .comparison import Comparison, read_comparison, score_rows
 from .cost import read_losses
@@ -127,7 +127,7 @@ def updates_tried(choice: Choice) -> list[dict[str, Any]]:
             "log_loss": candidate.log_loss,
         }
         for candidate in choice.candidates
-        if candidate.step == "updates" and candidate.arm == choice.candidates[0].arm
+        if candidate.step == "updates" and candidate.arm == BASELINE
     ]
 
 

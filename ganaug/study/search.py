@@ -79,6 +79,10 @@ class Choice:
     converged: dict[str, bool]
     candidates: tuple[Candidate, ...]
 
+    def training_of(self, arm: str) -> Training:
+        """Its own, or where it was not tuned, the baseline's."""
+        return self.trainings.get(arm, self.trainings[BASELINE])
+
     def to_json(self) -> dict[str, Any]:
         return {
             "chosen": self.updates,
@@ -229,11 +233,6 @@ def find_updates(
             return max(enough, half), converged
         enough = whole
     return steps[-1], converged
-
-
-def trainings_of_all(choice: Choice, arms: Sequence[str]) -> dict[str, Training]:
-    """The training of every arm: its own, or where it was not tuned, the baseline's."""
-    return {arm: choice.trainings.get(arm, choice.trainings[BASELINE]) for arm in arms}
 
 
 def judged_arms(arms: Sequence[str], tune: bool, with_gans: bool) -> list[str]:

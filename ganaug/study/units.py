@@ -22,7 +22,6 @@ from ..devices import resolve_device
 from ..gan.training import refit
 from ..runs import RunFolder, filled_whole, read_json
 from ..settings import Recipe
-from ..synthesis.plan import COUNT_REQUESTS
 from ..synthesis.synthesize import open_curator, synthesize
 
 FOLD_SEEDS, SPLIT_SEEDS = 1000, 10_000  # added to the run's seed for the GANs of folds and of other splits
@@ -74,12 +73,11 @@ def train_referees_of(run: Path, recipe: Recipe, device: str) -> None:
 
 
 def pool_recipe(recipe: Recipe, per_class: int, truncation: float) -> dict[str, Any]:
-    """Settings of `synthesize` for a pool of so many images a class."""
-    request = {**dict.fromkeys(COUNT_REQUESTS), "per_class": per_class, "truncation": truncation, "classes": ()}
+    """Settings of `synthesize` for a pool of so many images a class; a study's recipe makes no other request for counts."""
     values = recipe.model_dump()
     return {
         "fit": {"threads": 1},
-        "synthesize": {**values["synthesize"], **request},
+        "synthesize": {**values["synthesize"], "per_class": per_class, "truncation": truncation},
         "curation": values["curation"],
     }
 

@@ -31,7 +31,6 @@ from ganaug.study.search import (
     mixing_candidates,
     score,
     training_candidates,
-    trainings_of_all,
 )
 
 NUM_IMAGES, NUM_FOLDS = 200, 2
@@ -200,8 +199,7 @@ def test_which_arms_are_judged():
     assert judged_arms(arms, tune=True, with_gans=True) == [*FACTORIAL, "scratch/smote", "scratch/oversampled"]
     assert judged_arms(arms, tune=True, with_gans=False) == [BASELINE, "scratch/oversampled"]
     choice, _ = chosen_by(flat, arms=[BASELINE])
-    assert set(trainings_of_all(choice, arms)) == set(arms)
-    assert set(trainings_of_all(choice, arms).values()) == {choice.trainings[BASELINE]}
+    assert {choice.training_of(arm) for arm in arms} == {choice.trainings[BASELINE]}
 
 
 def test_the_baseline_is_tuned_where_it_is_judged_alone():
