@@ -161,7 +161,7 @@ def describe_versions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    libraries = ("ganaug", "torch", "torchvision", "numpy", "scikit-learn", "albumentations", "pandas", "pillow")
+    libraries = ("ganaug", "torch", "torchvision", "numpy", "scikit-learn", "scipy", "pandas", "pillow")
     versions = {"python": platform.python_version(), "platform": platform.platform()}
     for name in libraries:
         try:

@@ -35,15 +35,6 @@ def test_an_unknown_name_is_an_attribute_error():
     assert "has no attribute 'fitt'" in python("import ganaug; ganaug.fitt").stderr
 
 
-def test_the_update_check_of_albumentations_is_prevented():
-    code = """
-import os, socket
-os.environ.pop("NO_ALBUMENTATIONS_UPDATE", None)
-def refuse(*arguments, **options):
-    raise SystemExit("network")
-socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
-import ganaug.classify.augmentation
-assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
-"""
-    found = python(code)
-    assert found.returncode == 0, found.stderr
+@pytest.mark.parametrize("module", ["ganaug.gan.training", "ganaug.study.compare", "ganaug.data.augmented"])
+def test_albumentations_is_only_for_who_brings_it(module):
+    assert "albumentations" not in loaded_after(f"import {module}")

@@ -172,5 +172,5 @@ def test_missing_weights_and_those_of_another_network_are_named(tmp_path):
 
 def test_versions_name_every_library(monkeypatch):
     versions = describe_versions()
-    assert {"python", "platform", "torch", "numpy", "albumentations"} <= set(versions)
+    assert {"python", "platform", "torch", "numpy", "scipy"} <= set(versions)
     assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]

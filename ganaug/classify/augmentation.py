@@ -1,67 +1,66 @@
-"""Augmentations of real images for classifiers. The one place that imports albumentations."""
+"""Augmentations of real images for classifiers: whole batches at a time, on the device that trains."""
 
-import os
-import random
 from collections.abc import Callable
+from math import pi
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it looks for updates on the network at import
+from ..data.images import to_float, to_uint8
+from ..warp import affine_maps, resample
 
-import albumentations as A
-import cv2
-
-cv2.setNumThreads(0)  # small images: its threads cost more than they save, and the processes are one for each core
-
+SHIFT, ZOOM, TURN, SHEAR, TONE = 0.1, 0.15, 12 / 180 * pi, 0.1, 0.2  # the largest ones at strength 1
+LEAST_ZOOM, MOST_TONE = 0.2, 0.8
+MOVED, TONED = 0.9, 0.5  # shares of the images
+NUM_MOVES, NUM_TONES = 9, 3  # numbers drawn for an image's place and for its tone
 TRIVIAL_SIZE = 32  # pixels that TrivialAugment's shifts are measured in
 
-Images = npt.NDArray[np.uint8]
-Augment = Callable[[Images], Images]
+Augment = Callable[[Tensor], Tensor]
 
 
 def classical(mirror: str, strength: float, seed: int) -> Augment:
-    """Small shifts, scales and turns, brightness and contrast; reflections only where `mirror` says they keep the class.
+    """Small shifts, zooms, turns and shears in one resampling, brightness and contrast; reflections only where `mirror` says
+    that they keep the class.
 
-    `strength` scales all but the reflections: at 1, shifts of up to 10 %, turns of up to 12 degrees. Takes and gives
-    (N, C, H, W) uint8, one image after the other; the random stream depends on `seed` and on the number of images alone.
+    `strength` scales all but the reflections: at 1, shifts of up to 10 % and turns of up to 12 degrees, brightness of up to a
+    fifth of the range. Takes (N, C, H, W) uint8 on any device and gives floats in [-1, 1]; the random stream depends on `seed` and
+    on the number of images so far alone.
     """
-    affine = A.Affine(
-        translate_percent=(-0.1 * strength, 0.1 * strength),
-        scale=(max(0.2, 1 - 0.15 * strength), 1 + 0.15 * strength),
-        rotate=(-12 * strength, 12 * strength),
-        shear=(-6 * strength, 6 * strength),
-        border_mode=cv2.BORDER_REFLECT_101,
-        p=0.9,
-    )
-    tone = A.RandomBrightnessContrast(
-        brightness_limit=min(0.8, 0.2 * strength), contrast_limit=min(0.8, 0.2 * strength), p=0.5
-    )
-    return _one_by_one([*_reflections(mirror), affine, tone], seed)
+    rng = torch.Generator().manual_seed(seed)
+
+    def augment(images: Tensor) -> Tensor:
+        draws = torch.rand(len(images), NUM_MOVES + NUM_TONES, generator=rng)
+        moved = move(to_float(images), draws[:, :NUM_MOVES], mirror, shift=strength, others=strength)
+        return tone(moved, draws[:, NUM_MOVES:], strength)
+
+    return augment
 
 
 def trivial(mirror: str, strength: float, seed: int) -> Augment:
     """TrivialAugment: one operation of fourteen at a random strength for each image, on top of shifts and the reflections
     allowed. Mueller & Hutter (2021), https://arxiv.org/abs/2103.10158, in torchvision's implementation and its full range, which
     is meant for images of 32 pixels and more: smaller ones are enlarged by whole pixels for it. `strength` scales the shifts alone.
+
+    Takes and gives what `classical` does, one image after the other on the CPU.
     """
     from torchvision.transforms import v2
 
-    shift = A.Affine(translate_percent=(-0.1 * strength, 0.1 * strength), border_mode=cv2.BORDER_REFLECT_101, p=0.9)
-    before = _one_by_one([*_reflections(mirror), shift], seed)
+    rng = torch.Generator().manual_seed(seed)
     transform = v2.TrivialAugmentWide()
     state = torch.Generator().manual_seed(seed).get_state()
 
-    def augment(images: Images) -> Images:
+    def augment(images: Tensor) -> Tensor:
         nonlocal state
+        draws = torch.rand(len(images), NUM_MOVES, generator=rng)
+        moved = to_uint8(move(to_float(images.cpu()), draws, mirror, shift=strength, others=0.0))
         times = max(1, TRIVIAL_SIZE // images.shape[-1])
-        moved = torch.from_numpy(before(images)).repeat_interleave(times, 2).repeat_interleave(times, 3)
+        large = moved.repeat_interleave(times, 2).repeat_interleave(times, 3)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global stream
             torch.set_rng_state(state)
-            out = torch.stack([transform(image) for image in moved])
+            changed = torch.stack([transform(image) for image in large])
             state = torch.get_rng_state()
-        return np.asarray(out.reshape(*images.shape[:3], times, -1, times).float().mean((3, 5)).round().byte().numpy())
+        small = changed.reshape(*images.shape[:3], times, -1, times).float().mean((3, 5)).round()
+        return to_float(small).to(images.device)
 
     return augment
 
@@ -69,24 +68,25 @@ def trivial(mirror: str, strength: float, seed: int) -> Augment:
 AUGMENTATIONS: dict[str, Callable[[str, float, int], Augment]] = {"classical": classical, "trivial": trivial}
 
 
-def _reflections(mirror: str) -> list[A.BasicTransform]:
-    return [
-        transform(p=0.5)
-        for transform, names in ((A.HorizontalFlip, ("horizontal", "both")), (A.VerticalFlip, ("vertical", "both")))
-        if mirror in names
-    ]
+def move(images: Tensor, draws: Tensor, mirror: str, shift: float, others: float) -> Tensor:
+    """Images (N, C, H, W) seen from elsewhere, by numbers (N, NUM_MOVES) in [0, 1); borders mirror. `shift` and `others` scale the
+    shifts and the turns, shears and zooms."""
+    allowed = torch.tensor([mirror in ("horizontal", "both"), mirror in ("vertical", "both")])
+    flips = 1.0 - 2 * ((draws[:, :2] < 0.5) & allowed)  # (N, 2) of 1 and -1
+    amounts = (2 * draws[:, 3:] - 1) * (draws[:, 2:3] < MOVED)
+    maps = affine_maps(
+        angle=others * TURN * amounts[:, 0],
+        shear=others * SHEAR * amounts[:, 1],
+        zoom=flips * (1 + others * ZOOM * amounts[:, 2:4]).clamp(min=LEAST_ZOOM),
+        shift=2 * shift * SHIFT * amounts[:, 4:6],
+    )
+    return resample(images, maps)
 
 
-def _one_by_one(transforms: list[A.BasicTransform], seed: int) -> Augment:
-    compose = A.Compose(transforms)
-    stream = np.random.default_rng(seed)  # one for all parts: given a seed, each would get an equal stream of its own
-    compose.set_random_state(stream, random.Random(int(stream.integers(2**63))))
-
-    def augment(images: Images) -> Images:
-        out = np.empty_like(images)
-        for i, image in enumerate(images):
-            changed = compose(image=np.ascontiguousarray(image.transpose(1, 2, 0)))["image"]
-            out[i] = changed.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
-        return out
-
-    return augment
+def tone(images: Tensor, draws: Tensor, strength: float) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1], some of them brighter or darker and with more or less contrast around their mean, by numbers
+    (N, NUM_TONES) in [0, 1)."""
+    amounts = (2 * draws[:, 1:] - 1) * (draws[:, :1] < TONED) * min(MOST_TONE, TONE * strength)
+    brightness, contrast = amounts.to(images.device)[:, :, None, None, None].unbind(1)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(mean, images, 1 + contrast).add(2 * brightness).clamp(-1, 1)

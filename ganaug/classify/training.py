@@ -109,15 +109,16 @@ def train_classifier(
         torch.manual_seed(_stream_seed(seed, MODEL))
         for update in range(1, training.updates + 1):
             rows = next(order)
-            images, labels = augment_main(main.images[rows]), main.labels[rows]
+            images, labels = augment_main(torch.from_numpy(main.images[rows]).to(device)), main.labels[rows]
             weights = np.ones(len(rows), np.float32)
             if beside is not None and update <= last_mixed:
                 picks = draws.integers(len(beside.labels), size=num_beside)
-                images = np.concatenate([images, augment_beside(beside.images[picks])])
+                others = augment_beside(torch.from_numpy(beside.images[picks]).to(device))
+                images = torch.cat([images, others])
                 labels = np.concatenate([labels, beside.labels[picks]])
                 weights = np.concatenate([weights, np.full(num_beside, mixing.weight, np.float32)])
             targets = torch.from_numpy(labels).to(device)
-            inputs = to_float(torch.from_numpy(images).to(device)).contiguous(memory_format=torch.channels_last)
+            inputs = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = model(inputs).float()
             each = F.cross_entropy(logits, targets, reduction="none", label_smoothing=training.label_smoothing)

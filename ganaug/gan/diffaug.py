@@ -9,7 +9,8 @@ from math import pi
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
+
+from ..warp import affine_maps, resample
 
 TURN, SHEAR, ZOOM = 10 / 180 * pi, 0.17, 0.2  # standard deviations of a deformation: radians, a slope, powers of 2
 
@@ -81,10 +82,8 @@ def affine(images: Tensor, operations: Collection[str], strength: float, rng: Ge
         return images
     log_scale = (torch.rand(n, generator=rng) - 0.5) / 2 * ("scale" in operations)
     angle = (torch.rand(n, generator=rng) - 0.5) * (24 / 180 * pi) * ("rotation" in operations)
-    zoom = 2.0**log_scale
-    cos, sin, zero = angle.cos() * zoom, angle.sin() * zoom, torch.zeros(n)
-    rows = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
-    return _resampled(images, chosen, rows, "bilinear")
+    zoom = (2.0**log_scale)[:, None].expand(n, 2)
+    return _resampled(images, chosen, affine_maps(angle, torch.zeros(n), zoom, torch.zeros(n, 2)), "bilinear")
 
 
 def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng: Generator) -> Tensor:
@@ -100,15 +99,8 @@ def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng
     draws = torch.randn(len(chosen), 4, generator=rng).clamp(-2, 2)
     angle, shear = TURN * draws[:, 0] * ("rotation" in operations), SHEAR * draws[:, 1] * ("rotation" in operations)
     zoom = 2 ** (ZOOM * draws[:, 2:] * ("scale" in operations))
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(len(chosen))
-    rows = torch.stack(
-        [
-            torch.stack([cos * zoom[:, 0], (shear - sin) * zoom[:, 1], zero], 1),
-            torch.stack([sin * zoom[:, 0], cos * zoom[:, 1], zero], 1),
-        ],
-        1,
-    )
-    return _resampled(images, chosen, rows, "bicubic").clamp(-1, 1)
+    maps = affine_maps(angle, shear, zoom, torch.zeros(len(chosen), 2))
+    return _resampled(images, chosen, maps, "bicubic").clamp(-1, 1)
 
 
 def cutout(images: Tensor, strength: float, rng: Generator) -> Tensor:
@@ -122,13 +114,10 @@ def cutout(images: Tensor, strength: float, rng: Generator) -> Tensor:
     return images * keep[:, None].to(images)
 
 
-def _resampled(images: Tensor, chosen: Tensor, rows: Tensor, mode: str) -> Tensor:
-    """The images with those `chosen` (n,) seen through the affine maps `rows` (n, 2, 3); borders mirror."""
+def _resampled(images: Tensor, chosen: Tensor, maps: Tensor, mode: str) -> Tensor:
+    """The images with those `chosen` (n,) seen through the affine `maps` (n, 2, 3); borders mirror."""
     chosen = chosen.to(images.device)
-    with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
-        grid = F.affine_grid(rows.to(images), [len(chosen), *images.shape[1:]], align_corners=False)
-        resampled = F.grid_sample(images[chosen], grid, mode=mode, padding_mode="reflection", align_corners=False)
-    return images.index_copy(0, chosen, resampled)
+    return images.index_copy(0, chosen, resample(images[chosen], maps, mode))
 
 
 def _chosen(images: Tensor, strength: float, rng: Generator) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.images import to_float
+from ..warp import affine_maps, resample
 from .networks import Generator, ModulatedNorm, num_channels
 
 GRID = 4  # the mask is drawn on GRID x GRID cells
@@ -125,21 +126,11 @@ class MixingGenerator(nn.Module):
 def warp(images: Tensor, noise: Tensor, mirrored: Tensor) -> Tensor:
     """Images (N, C, S, S) turned, zoomed and shifted a little, and reflected along the axes (x, y) in `mirrored`, all by
     the normal numbers (N, WARP), cut at 2 standard deviations; borders mirror."""
-    with torch.autocast(images.device.type, enabled=False):
-        noise = noise.clamp(-2, 2)
-        turn, zoom = TURN * noise[:, 0], 2 ** (ZOOM * noise[:, 1])
-        flips = torch.where((noise[:, 4:6] < 0) & mirrored.to(noise.device), -1.0, 1.0)
-        cos, sin = turn.cos() * zoom, turn.sin() * zoom
-        shift = 2 * SHIFT * noise[:, 2:4]
-        rows = torch.stack(
-            [
-                torch.stack([flips[:, 0] * cos, -sin, shift[:, 0]], dim=1),
-                torch.stack([sin, flips[:, 1] * cos, shift[:, 1]], dim=1),
-            ],
-            dim=1,
-        )  # (N, 2, 3)
-        grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    noise = noise.float().clamp(-2, 2)
+    flips = torch.where((noise[:, 4:6] < 0) & mirrored.to(noise.device), -1.0, 1.0)
+    zoom = flips * 2 ** (ZOOM * noise[:, 1:2])
+    maps = affine_maps(TURN * noise[:, 0], torch.zeros_like(noise[:, 0]), zoom, 2 * SHIFT * noise[:, 2:4])
+    return resample(images, maps)
 
 
 AnyGenerator = Generator | MixingGenerator

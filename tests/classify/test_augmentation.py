@@ -7,9 +7,21 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from ganaug.classify.augmentation import AUGMENTATIONS, classical, trivial
+from ganaug.classify.augmentation import AUGMENTATIONS
 
-BUILDERS = pytest.mark.parametrize("build", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+
+def on_arrays(name):
+    """The augmentation, of uint8 arrays, and with values of 0 to 255."""
+
+    def build(mirror, strength, seed):
+        augment = AUGMENTATIONS[name](mirror, strength, seed)
+        return lambda images: (augment(torch.from_numpy(images)).numpy() + 1) * 127.5
+
+    return build
+
+
+classical, trivial = on_arrays("classical"), on_arrays("trivial")
+BUILDERS = pytest.mark.parametrize("build", [classical, trivial], ids=["classical", "trivial"])
 MIRRORS = pytest.mark.parametrize(
     ("mirror", "horizontal", "vertical"),
     [("none", False, False), ("horizontal", True, False), ("vertical", False, True), ("both", True, True)],
@@ -33,15 +45,16 @@ def test_shape_and_type(build, channels, side):
     images = random_images(20, channels, side)
     before = images.copy()
     out = build("both", 1.0, 0)(images)
-    assert out.shape == images.shape and out.dtype == np.uint8
-    assert side < 3 or not np.array_equal(out, images)
+    assert out.shape == images.shape and out.dtype == np.float32
+    assert out.min() >= 0 and out.max() <= 255
+    assert side < 3 or np.abs(out - images).max() > 1
     np.testing.assert_array_equal(images, before)  # not in place
 
 
 @BUILDERS
 def test_a_color_image_of_grays_stays_gray(build):
     gray = np.repeat(random_images(60), 3, axis=1)
-    out = build("both", 1.0, 1)(gray).astype(int)
+    out = build("both", 1.0, 1)(gray)
     assert np.abs(out - out[:, :1]).max() <= 1
 
 
@@ -101,8 +114,8 @@ def test_only_the_permitted_reflections(build, mirror, horizontal, vertical, wit
 @BUILDERS
 def test_without_strength_reflections_are_left(build, without_operations):
     images = random_images(40)
-    np.testing.assert_array_equal(build("none", 0.0, 0)(images), images)
-    out = build("horizontal", 0.0, 0)(images)
+    np.testing.assert_allclose(build("none", 0.0, 0)(images), images, atol=1e-2)
+    out = build("horizontal", 0.0, 0)(images).round()
     turned = [np.array_equal(after, before[..., ::-1]) for after, before in zip(out, images, strict=True)]
     kept = [np.array_equal(after, before) for after, before in zip(out, images, strict=True)]
     assert all(np.logical_xor(turned, kept)) and 8 < sum(turned) < 32
@@ -165,5 +178,5 @@ def test_trivial_is_torchvisions_own(channels):
         transform = v2.TrivialAugmentWide()
         expected = np.stack([transform(torch.from_numpy(image)).numpy() for image in images])
     out = trivial("none", 0.0, 6)(images)
-    np.testing.assert_array_equal(out, expected)
-    assert 0.5 < np.mean([not np.array_equal(after, before) for after, before in zip(out, images, strict=True)]) < 1
+    np.testing.assert_allclose(out, expected, atol=1e-2)
+    assert 0.5 < np.mean(np.abs(out - images).max(axis=(1, 2, 3)) > 0.5) < 1
