@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +118,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in the file. Raises `GanaugError` if it is missing, not JSON, or of a newer schema than this program knows."""
+def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
+    """The object in the file, with these `keys` at least. Raises `GanaugError` if it is missing, not JSON, incomplete, or of a
+    newer schema than this program knows."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -129,6 +130,10 @@ def read_json(path: Path) -> dict[str, Any]:
     schema = value.get("schema", SCHEMA)
     if not isinstance(schema, int) or schema > SCHEMA:
         raise GanaugError(f"{path} has schema {schema!r}; this ganaug reads up to {SCHEMA}. Update ganaug.")
+    if missing := [key for key in keys if key not in value]:
+        raise GanaugError(
+            f"{path} lacks {missing[0]!r}; it was written in part or by hand. Delete it and repeat the command."
+        )
     return value
 
 

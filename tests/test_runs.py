@@ -92,6 +92,13 @@ def test_a_missing_file_is_named(tmp_path):
         read_json(tmp_path / "none.json")
 
 
+def test_a_file_without_what_is_needed_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"x": 1}')
+    assert read_json(tmp_path / "a.json", keys=("x",)) == {"x": 1}
+    with pytest.raises(GanaugError, match=r"a\.json lacks 'y'"):
+        read_json(tmp_path / "a.json", keys=("x", "y"))
+
+
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 99, "2", None])
 def test_a_newer_schema_is_refused(tmp_path, schema):
     (tmp_path / "a.json").write_text(json.dumps({"schema": schema}))

@@ -42,6 +42,7 @@ class Evidence:
     num_train: Sequence[int]  # training images of each split
     choices: tuple[Choice, ...]  # of each split
     trainings: Sequence[Mapping[str, Training]]  # of each split, what every arm was given in the end
+    longest: int  # updates that the budget allowed an arm
     example_pool: Labeled | None  # a draw of synthetic images
 
     def predictions(self, arm: str, repetitions: Sequence[Repetition]) -> npt.NDArray[np.int64]:

@@ -54,7 +54,7 @@ def compare(
         say(f"{case.folder}: the study is complete already")
         return read_comparison(case.folder)
     clock, pace = Clock(case.folder), pace_of(case)
-    say(describe_cost(case.plan, case.info, case.run, case.recipe, pace, case.refits_folds))
+    say(describe_cost(case, pace))
     with clock.time("gans"):
         make_units(case)
     with clock.time("choice"):
@@ -73,12 +73,11 @@ def estimate_compare(run: str | Path, *, synthetic: str | Path | None = None, re
 
     with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
         case = settle_case(run, Path(folder) / "study", synthetic, recipe)
-        return describe_cost(case.plan, case.info, case.run, case.recipe, pace_of(case), case.refits_folds)
+        return describe_cost(case, pace_of(case))
 
 
 def pace_of(case: Case) -> Pace:
-    sources = find_sources(case, {})
-    return measure_pace(case.folder, case.plan, gan_name(0, 0), sources, case.refits_folds)
+    return measure_pace(case, find_sources(case, {}))
 
 
 def make_units(case: Case) -> None:
@@ -207,6 +206,7 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
         truths=[sources.truth(gan_name(split, 0)) for split in range(plan.splits)],
         num_train=[len(sources.images(gan_name(split, 0)).indices("train")) for split in range(plan.splits)],
         choices=tuple(choices),
+        longest=pace.longest,
         trainings=[
             {arm: wanted[arm, next(r for r in plan.repetitions() if r.split == split)].training for arm in plan.arms}
             for split in range(plan.splits)

@@ -14,12 +14,13 @@ from ..classify.training import Diet, train_classifier
 from ..devices import resolve_device
 from ..progress import format_duration
 from ..runs import RunFolder, read_json, write_json
-from ..settings import CompareSettings, Recipe, load_recipe
+from ..settings import CompareSettings, load_recipe
 from .arms import ARMS, BASELINE, MIXED
-from .design import Plan
+from .case import Case
 from .material import Sources
 from .pieces import NO_MIXING, build_model, make_piece, material_of, num_jobs
 from .search import base_mixing, base_training, judged_arms, lengths, mixing_candidates, training_candidates
+from .units import gan_name
 
 PROBE_UPDATES = 30
 SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
@@ -56,22 +57,20 @@ class Clock:
             write_json(self.path, before | {part: round(before.get(part, 0.0) + time.monotonic() - begun, 1)})
 
 
-def measure_pace(folder: Path, plan: Plan, unit: str, sources: Sources, refits: bool) -> Pace:
-    """How long an update takes, and how many updates an arm may have; measured once for a study. `unit`: any of its units.
-    `refits`: the inner folds have GANs of their own."""
-    path = folder / "pace.json"
+def measure_pace(case: Case, sources: Sources) -> Pace:
+    """How long an update takes, and how many updates an arm may have; measured once for a study."""
+    path = case.folder / "pace.json"
     if not path.is_file():
-        seconds = time_update(unit, sources, sources.recipe.compare)
-        longest = affordable_updates(seconds, plan, sources.recipe, refits)
-        write_json(path, {"seconds_per_update": seconds, "longest": longest})
-    found = read_json(path)
+        seconds = time_update(sources, case.settings)
+        write_json(path, {"seconds_per_update": seconds, "longest": affordable_updates(case, seconds)})
+    found = read_json(path, keys=("seconds_per_update", "longest"))
     return Pace(float(found["seconds_per_update"]), int(found["longest"]))
 
 
-def time_update(unit: str, sources: Sources, settings: CompareSettings) -> float:
+def time_update(sources: Sources, settings: CompareSettings) -> float:
     """Seconds of an update of the baseline, beside others where several are trained at a time."""
     training = replace(base_training(settings), updates=PROBE_UPDATES)
-    piece = make_piece(BASELINE, unit, unit, 0, 0, training, NO_MIXING)
+    piece = make_piece(BASELINE, gan_name(0, 0), "", 0, 0, training, NO_MIXING)
     material = material_of(piece, sources, settings)
     device = resolve_device(settings.device)
     threads = torch.get_num_threads()
@@ -92,23 +91,23 @@ def num_shared(settings: CompareSettings) -> float:
     return SHARED_CORES if num_jobs(settings) > 1 else 1.0
 
 
-def affordable_updates(seconds: float, plan: Plan, recipe: Recipe, refits: bool) -> int:
+def affordable_updates(case: Case, seconds: float) -> int:
     """The most updates of an arm, up to max_updates, for which the classifiers stay within the budget."""
-    settings = recipe.compare
+    settings = case.settings
     if settings.updates is not None or settings.budget is None:
         return settings.updates or settings.max_updates
-    whole = count_updates(plan, recipe, refits, settings.max_updates) / settings.max_updates
+    whole = count_updates(case, settings.max_updates) / settings.max_updates
     return max(8, min(settings.max_updates, int(settings.budget * num_jobs(settings) / (seconds * whole))))
 
 
-def count_updates(plan: Plan, recipe: Recipe, refits: bool, longest: int) -> float:
+def count_updates(case: Case, longest: int) -> float:
     """Updates of the whole study, in those of the baseline, if the choice goes up to `longest`; without the longer baseline's
     additional ones."""
-    settings, mixing = recipe.compare, base_mixing(recipe)
+    plan, settings, mixing = case.plan, case.settings, base_mixing(case.recipe)
     mixed = 1 + mixing.ratio * (1 - mixing.real_only_share)
     weight = {arm: mixed if ARMS[arm].mixes else 1.0 for arm in plan.arms}
     final = plan.seeds * plan.splits * sum(weight.values()) + len(plan.probes()) * mixed
-    tuned = judged_arms(plan.arms, plan.tune, refits)
+    tuned = judged_arms(plan.arms, plan.tune, case.refits_folds)
     each = sum(weight[arm] for arm in tuned)
     first, *others = [settings.updates] if settings.updates is not None else lengths(longest)
     searched = each * sum(others)
@@ -120,16 +119,14 @@ def count_updates(plan: Plan, recipe: Recipe, refits: bool, longest: int) -> flo
     return final * longest + plan.splits * settings.inner_folds * searched
 
 
-def describe_cost(plan: Plan, info: dict[str, Any], run: RunFolder, recipe: Recipe, pace: Pace, refits: bool) -> str:
+def describe_cost(case: Case, pace: Pace) -> str:
     """What is about to be trained, and how long it may take, for people."""
-    settings = recipe.compare
-    jobs = num_jobs(settings)
-    uses_gan = any(ARMS[arm].uses_gan for arm in plan.arms)
-    others = plan.splits * plan.gans - 1 if uses_gan else 0
-    folds = plan.splits * settings.inner_folds if refits else 0
-    of_gan = gan_seconds(run, info)
+    plan, jobs = case.plan, num_jobs(case.settings)
+    others = plan.splits * plan.gans - 1 if case.uses_gans else 0
+    folds = plan.splits * case.settings.inner_folds if case.refits_folds else 0
+    of_gan = gan_seconds(case.run, case.info)
     of_gans = -(-(others + folds) // jobs) * of_gan
-    of_arms = count_updates(plan, recipe, refits, pace.longest) * pace.seconds_per_update / jobs
+    of_arms = count_updates(case, pace.longest) * pace.seconds_per_update / jobs
     if any(ARMS[arm].given_the_gans_time for arm in plan.arms):
         of_arms += plan.splits * plan.seeds * of_gan / jobs
     trained = (

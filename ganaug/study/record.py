@@ -39,7 +39,7 @@ def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) ->
         "longer_updates": next(
             (given[arm].updates for given in evidence.trainings for arm in given if ARMS[arm].given_the_gans_time), None
         ),
-        "max_updates": int(read_json(case.folder / "pace.json")["longest"]),  # what the budget allowed
+        "max_updates": evidence.longest,
     }
     final = case.recipe.model_copy(update={"compare": case.settings.model_copy(update=settled)})
     write_text(case.folder / "recipe.yaml", dump_recipe(final))
@@ -159,7 +159,7 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
     dropped = sorted(set().union(*case.copies.values()))
     if dropped:
         notes.append(f"{len(dropped)} test images were left out, as copies of images that are trained on.")
-    for problem in read_json(case.run.check)["problems"]:
+    for problem in read_json(case.run.check, keys=("problems",))["problems"]:
         if problem["kind"] == "label-conflict":
             notes.append(f"The check of the data found {problem['message']}; `ganaug check` names the files.")
     notes += describe_convergence(case, evidence)
@@ -224,9 +224,8 @@ def describe_convergence(case: Case, evidence: Evidence) -> list[str]:
             "under-trained baseline makes any augmentation look good: repeat the study in another folder with a larger budget "
             "or compare.max_updates."
         )
-        longest = int(read_json(case.folder / "pace.json")["longest"])
-        if longest < case.settings.max_updates:
-            notes.append(f"The budget allowed no more than {longest} of {case.settings.max_updates} updates.")
+        if evidence.longest < case.settings.max_updates:
+            notes.append(f"The budget allowed no more than {evidence.longest} of {case.settings.max_updates} updates.")
     return notes
 
 
