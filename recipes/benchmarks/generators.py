@@ -255,6 +255,9 @@ def save_grid(path: Path, made: Pixels, trained_on: Labeled) -> None:
 
 
 def rounded(value: Any) -> Any:
+    """Numbers to five places, in dicts and lists; words and truths as they are."""
+    if isinstance(value, str | bool):
+        return value
     if isinstance(value, dict):
         return {key: rounded(each) for key, each in value.items()}
     return [rounded(each) for each in value] if isinstance(value, list) else round(float(value), 5)
