@@ -8,13 +8,14 @@ from torch.nn import functional as F
 def affine_maps(angle: Tensor, shear: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
     """Maps (N, 2, 3) from the places of an output to those of its input, both in [-1, 1] along x and y.
 
-    angle  (N,) radians; shear (N,) slope of x over y; zoom (N, 2) along x and y, negative ones reflect; shift (N, 2)
+    angle  (N,) radians; shear (N, 2) slopes of x over y and of y over x; zoom (N, 2) along x and y, negative ones reflect; shift (N, 2)
     """
     cos, sin = angle.cos(), angle.sin()
+    over_y, over_x = shear.unbind(1)
     x, y = zoom.unbind(1)
     right, down = shift.unbind(1)
     return torch.stack(
-        [torch.stack([cos * x, (shear - sin) * y, right], 1), torch.stack([sin * x, cos * y, down], 1)], 1
+        [torch.stack([cos * x, (over_y - sin) * y, right], 1), torch.stack([(over_x + sin) * x, cos * y, down], 1)], 1
     )
 
 

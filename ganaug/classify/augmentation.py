@@ -12,7 +12,7 @@ from ..warp import affine_maps, resample
 SHIFT, ZOOM, TURN, SHEAR, TONE = 0.1, 0.15, 12 / 180 * pi, 0.1, 0.2  # the largest ones at strength 1
 LEAST_ZOOM, MOST_TONE = 0.2, 0.8
 MOVED, TONED = 0.9, 0.5  # shares of the images
-NUM_MOVES, NUM_TONES = 9, 3  # numbers drawn for an image's place and for its tone
+NUM_MOVES, NUM_TONES = 10, 3  # numbers drawn for an image's place and for its tone
 TRIVIAL_SIZE = 32  # pixels that TrivialAugment's shifts are measured in
 
 Augment = Callable[[Tensor], Tensor]
@@ -76,9 +76,9 @@ def move(images: Tensor, draws: Tensor, mirror: str, shift: float, others: float
     amounts = (2 * draws[:, 3:] - 1) * (draws[:, 2:3] < MOVED)
     maps = affine_maps(
         angle=others * TURN * amounts[:, 0],
-        shear=others * SHEAR * amounts[:, 1],
-        zoom=flips * (1 + others * ZOOM * amounts[:, 2:4]).clamp(min=LEAST_ZOOM),
-        shift=2 * shift * SHIFT * amounts[:, 4:6],
+        shear=others * SHEAR * amounts[:, 1:3],
+        zoom=flips * (1 + others * ZOOM * amounts[:, 3:5]).clamp(min=LEAST_ZOOM),
+        shift=2 * shift * SHIFT * amounts[:, 5:7],
     )
     return resample(images, maps)
 

@@ -83,7 +83,7 @@ def affine(images: Tensor, operations: Collection[str], strength: float, rng: Ge
     log_scale = (torch.rand(n, generator=rng) - 0.5) / 2 * ("scale" in operations)
     angle = (torch.rand(n, generator=rng) - 0.5) * (24 / 180 * pi) * ("rotation" in operations)
     zoom = (2.0**log_scale)[:, None].expand(n, 2)
-    return _resampled(images, chosen, affine_maps(angle, torch.zeros(n), zoom, torch.zeros(n, 2)), "bilinear")
+    return _resampled(images, chosen, affine_maps(angle, torch.zeros(n, 2), zoom, torch.zeros(n, 2)), "bilinear")
 
 
 def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng: Generator) -> Tensor:
@@ -99,7 +99,8 @@ def deform(images: Tensor, operations: Collection[str], probability: Tensor, rng
     draws = torch.randn(len(chosen), 4, generator=rng).clamp(-2, 2)
     angle, shear = TURN * draws[:, 0] * ("rotation" in operations), SHEAR * draws[:, 1] * ("rotation" in operations)
     zoom = 2 ** (ZOOM * draws[:, 2:] * ("scale" in operations))
-    maps = affine_maps(angle, shear, zoom, torch.zeros(len(chosen), 2))
+    zeros = torch.zeros(len(chosen), 2)
+    maps = affine_maps(angle, torch.stack([shear, zeros[:, 0]], 1), zoom, zeros)
     return _resampled(images, chosen, maps, "bicubic").clamp(-1, 1)
 
 

@@ -129,7 +129,7 @@ def warp(images: Tensor, noise: Tensor, mirrored: Tensor) -> Tensor:
     noise = noise.float().clamp(-2, 2)
     flips = torch.where((noise[:, 4:6] < 0) & mirrored.to(noise.device), -1.0, 1.0)
     zoom = flips * 2 ** (ZOOM * noise[:, 1:2])
-    maps = affine_maps(TURN * noise[:, 0], torch.zeros_like(noise[:, 0]), zoom, 2 * SHIFT * noise[:, 2:4])
+    maps = affine_maps(TURN * noise[:, 0], torch.zeros_like(zoom), zoom, 2 * SHIFT * noise[:, 2:4])
     return resample(images, maps)
 
 

@@ -24,7 +24,7 @@ def explain(
 ) -> str:
     """The verdict as one plain sentence with its figures, in points (hundredths). `question`: the arm and its baseline."""
     figures = (
-        f"{100 * mean:+.1f} points of {metric.replace('_', ' ')}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, over "
+        f"{100 * mean:+z.1f} points of {metric.replace('_', ' ')}, 95 % interval {100 * low:+z.1f} to {100 * high:+z.1f}, over "
         f"{repetitions} paired repetitions."
     )
     limits = f"less than {100 * margin:g} point{'' if margin == 0.01 else 's'}"

@@ -61,6 +61,7 @@ def test_judging_the_other_way_round_turns_the_verdict(low, width, margin):
             "chance:",
             "+0.1 points of balanced accuracy, 95 % interval -2.0 to +2.2",
         ),
+        ("equivalent", -0.0001, -0.003, 0.003, "in practice (less than 1 point):", "+0.0 points of balanced accuracy"),
         (
             "equivalent",
             0.001,
