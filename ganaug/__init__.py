@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .classify.predictor import predict
     from .data.augmented import AugmentedDataset
     from .data.check import CheckReport, check
     from .errors import GanaugError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .settings import Recipe, load_recipe
     from .study.compare import compare, estimate_compare
     from .study.comparison import Comparison
+    from .study.export import export_classifier
     from .synthesis.audit import audit
     from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize
@@ -35,8 +37,10 @@ _HOMES = {
     "demo": "pipeline",
     "estimate_compare": "study.compare",
     "estimate_fit": "gan.training",
+    "export_classifier": "study.export",
     "fit": "gan.training",
     "load_recipe": "settings",
+    "predict": "classify.predictor",
     "rebuild": "synthesis.rebuild",
     "report": "reporting.page",
     "run": "pipeline",
@@ -56,8 +60,10 @@ __all__ = [
     "demo",
     "estimate_compare",
     "estimate_fit",
+    "export_classifier",
     "fit",
     "load_recipe",
+    "predict",
     "rebuild",
     "report",
     "run",

@@ -116,7 +116,7 @@ def main(quiet: bool) -> None:
     ganaug demo --out demo            everything, on handwritten digits that come along
     ganaug run DATA --out DIR         everything, on your folder of class folders
 
-    The stages one by one: check, fit, synthesize, audit, compare, report.
+    The stages one by one: check, fit, synthesize, audit, compare, report, export-classifier, predict.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -343,6 +343,34 @@ def report(study: Path, out: Path | None, recipe: Path | None, overrides: tuple[
 
     page = run_report(study, out, recipe=gather(recipe, overrides, options))
     click.echo(f"report: {page}")
+
+
+@main.command("export-classifier")
+@click.argument("study", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The file: .safetensors for ganaug predict, .onnx for others.")
+@click.option("--arm", help="Whose classifier; by default that of the best arm on the inner folds.")
+def export_classifier(study: Path, out: Path, arm: str | None) -> None:
+    """Write the classifier of a STUDY as a file that predicts."""
+    from .study.export import export_classifier as run_export
+
+    run_export(study, out, arm=arm)
+    click.echo(f"classifier: {out}" + ("" if out.suffix == ".onnx" else f"\nnext: ganaug predict {out} IMAGES"))
+
+
+@main.command()
+@click.argument("classifier", type=PATH)
+@click.argument("images", type=PATH)
+@click.option("--out", type=PATH, help="A CSV file; standard output by default.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def predict(classifier: Path, images: Path, out: Path | None, device: str) -> None:
+    """Say which class each of the IMAGES shows: a CSV table with the probability of every class.
+
+    CLASSIFIER is a file of export-classifier; IMAGES an image, or a folder or zip with images anywhere in it.
+    """
+    from .classify.predictor import predict as run_predict
+
+    table = run_predict(classifier, images, out, device=device)
+    click.echo(table.to_csv(index=False).rstrip("\n") if out is None else f"{len(table)} predictions in {out}")
 
 
 @main.command()

@@ -112,13 +112,7 @@ def open_source(path: str | Path) -> Source:
     Raises `GanaugError` for a missing path, a damaged or password-protected zip, and data without class folders.
     """
     path = Path(path)
-    if path.is_dir():
-        archive, listing = None, _list_folder(path)
-    elif path.is_file():
-        archive = _open_archive(path)
-        listing = _list_archive(archive)
-    else:
-        raise GanaugError(f"the data {path} does not exist. Give a folder of class folders, or a zip of one.")
+    listing, archive = _list(path)
     listing = _descend(listing)
     images = [name for name in listing.places if name.lower().endswith(SUFFIXES)]
     labels = _read_labels(listing, archive)
@@ -141,6 +135,31 @@ def open_source(path: str | Path) -> Source:
     )
 
 
+def open_unlabeled(path: str | Path) -> Source:
+    """Lists all images of a folder or zip, wherever they lie in it, or a single image file; none has a class or a split.
+
+    Raises `GanaugError` for a missing path, a damaged or password-protected zip, and where there is no image.
+    """
+    path = Path(path)
+    if path.is_file() and path.name.lower().endswith(SUFFIXES):
+        listing, archive = _Listing({path.name: path}, set()), None
+    else:
+        listing, archive = _list(path)
+    images = sorted((name for name in listing.places if name.lower().endswith(SUFFIXES)), key=natural_key)
+    if not images:
+        raise GanaugError(f"{path} holds no images ({', '.join(suffix[1:] for suffix in SUFFIXES)}).")
+    return Source(
+        path=path,
+        files=tuple(ImageFile(name, "", None) for name in images),
+        class_names=(),
+        empty_classes=(),
+        ignored=tuple(sorted((*(listing.places.keys() - set(images)), *listing.unsafe), key=natural_key)),
+        identity=_identify(listing, images),
+        _places=listing.places,
+        _archive=archive,
+    )
+
+
 def refuse_inside(data: str | Path, out: str | Path) -> None:
     """Raises `GanaugError` where `out` lies in the folder `data`: what is written there would be read as a class."""
     if Path(data).is_dir() and Path(out).resolve().is_relative_to(Path(data).resolve()):
@@ -153,6 +172,16 @@ def natural_key(text: str) -> tuple[list[str | int], str]:
     """A sort key that puts 'class2' before 'class10'."""
     parts = re.split(r"(\d+)", text.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], text
+
+
+def _list(path: Path) -> tuple[_Listing, zipfile.ZipFile | None]:
+    """What lies in a folder, or in a zip, which stays open. Raises `GanaugError` for anything else."""
+    if path.is_dir():
+        return _list_folder(path), None
+    if not path.is_file():
+        raise GanaugError(f"the data {path} does not exist. Give a folder of images, or a zip of one.")
+    archive = _open_archive(path)
+    return _list_archive(archive), archive
 
 
 def _list_folder(root: Path) -> _Listing:

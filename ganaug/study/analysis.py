@@ -11,7 +11,7 @@ from ..classify.training import Labeled, Training
 from ..settings import Verdict
 from .arms import ARMS, BASELINE, MIXED, questions
 from .design import Plan, Repetition
-from .pieces import Outcome
+from .pieces import Outcome, Weights
 from .search import Choice
 from .statistics import (
     METRICS,
@@ -44,6 +44,7 @@ class Evidence:
     trainings: Sequence[Mapping[str, Training]]  # of each split, what every arm was given in the end
     longest: int  # updates that the budget allowed an arm
     example_pool: Labeled | None  # a draw of synthetic images
+    classifiers: Mapping[str, Weights]  # of every arm in the first repetition
 
     def predictions(self, arm: str, repetitions: Sequence[Repetition]) -> npt.NDArray[np.int64]:
         """(R, N) for repetitions of one split."""

@@ -16,7 +16,7 @@ from .comparison import Comparison, read_comparison
 from .cost import Clock, Pace, describe_cost, gan_seconds, longer_updates, measure_pace
 from .design import Repetition
 from .material import Sources
-from .pieces import Outcome, Piece, in_parallel, make_piece, train_pieces
+from .pieces import Outcome, Piece, in_parallel, make_piece, read_weights_of, train_pieces
 from .record import write_study
 from .search import Choice, choose, inner_folds, judged_arms, truncations
 from .units import (
@@ -200,7 +200,9 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
         for repetition in repetitions
         for arm in arms
     }
-    outcomes = train_pieces("arms", list(wanted.values()), sources, case.settings, case.folder / "pieces")
+    firsts = {arm: wanted[arm, plan.repetitions()[0]].name for arm in plan.arms}
+    folder = case.folder / "pieces"
+    outcomes = train_pieces("arms", list(wanted.values()), sources, case.settings, folder, set(firsts.values()))
     return Evidence(
         outcomes={key: outcomes[piece.name] for key, piece in wanted.items()},
         truths=[sources.truth(gan_name(split, 0)) for split in range(plan.splits)],
@@ -214,6 +216,7 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
         example_pool=sources.pool(gan_name(0, 0), choices[0].mixing.truncation, 0)
         if case.given is not None or case.draws_pools
         else None,
+        classifiers={arm: read_weights_of(folder, name) for arm, name in firsts.items()},
     )
 
 

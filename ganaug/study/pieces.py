@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +15,8 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..classify.backbones import LEAST_SIZE, OWN, build_classifier, build_torchvision
@@ -57,6 +59,9 @@ class Outcome:
     curve: npt.NDArray[np.float64]  # (points, 3): update, loss, accuracy
 
 
+Weights = dict[str, torch.Tensor]
+
+
 def make_piece(arm: str, unit: str, gan: str, draw: int, seed: int, training: Training, mixing: Mixing) -> Piece:
     """The piece, without what its arm does not use."""
     found = ARMS[arm]
@@ -92,8 +97,8 @@ def classifier_size(settings: CompareSettings, image_size: int) -> int:
     return settings.classifier_size or max(image_size, LEAST_SIZE)
 
 
-def train_piece(piece: Piece, material: Material, settings: CompareSettings) -> Outcome:
-    """Trains and judges one classifier. The same piece gives the same outcome in any process and in any order."""
+def train_piece(piece: Piece, material: Material, settings: CompareSettings) -> tuple[Outcome, Weights]:
+    """Trains and judges one classifier. The same piece gives the same in any process and in any order."""
     device = resolve_device(settings.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -103,20 +108,29 @@ def train_piece(piece: Piece, material: Material, settings: CompareSettings) -> 
         model, diet, piece.training, piece.mixing or NO_MIXING, material.mirror, piece.seed, device
     )
     points = np.array([(point.update, point.loss, point.accuracy) for point in curve], np.float64).reshape(-1, 3)
-    return Outcome(predict(model, material.judged, device), points)
+    return Outcome(predict(model, material.judged, device), points), model.cpu().state_dict()
 
 
 def train_pieces(
-    label: str, pieces: Iterable[Piece], sources: Sources, settings: CompareSettings, folder: Path
+    label: str,
+    pieces: Iterable[Piece],
+    sources: Sources,
+    settings: CompareSettings,
+    folder: Path,
+    kept: Collection[str] = (),
 ) -> dict[str, Outcome]:
-    """The outcomes by piece name. Those found in `folder` are read; the others are trained and kept."""
+    """The outcomes by piece name. Those found in `folder` are read; the others are trained and kept. Of the pieces named in `kept`
+    the weights are, too; see `read_weights_of`."""
     wanted = {piece.name: piece for piece in pieces}
-    missing = [piece for piece in wanted.values() if not _path(folder, piece.name).is_file()]
+    missing = [piece for name, piece in wanted.items() if not _is_there(folder, name, name in kept)]
     missing.sort(key=lambda piece: -piece.training.updates)  # long ones first, so that the cores end together
-    work = ((piece, material_of(piece, sources, settings), settings) for piece in missing)
+    work = ((piece, material_of(piece, sources, settings), settings, piece.name in kept) for piece in missing)
     with track(label, len(wanted), len(wanted) - len(missing)) as advance:
         finished = in_parallel(_train_named, work, len(missing), settings)
-        for done, (name, outcome) in enumerate(finished, start=len(wanted) - len(missing) + 1):
+        for done, (name, outcome, weights) in enumerate(finished, start=len(wanted) - len(missing) + 1):
+            if weights:
+                with written_whole(_weights_path(folder, name)) as temporary:
+                    save_file(weights, temporary)
             with written_whole(_path(folder, name)) as temporary, temporary.open("wb") as file:
                 np.savez(file, probabilities=outcome.probabilities, curve=outcome.curve)
             advance(done)
@@ -177,12 +191,32 @@ def _backend(settings: CompareSettings) -> Iterator[int]:
         yield -1
 
 
-def _train_named(piece: Piece, material: Material, settings: CompareSettings) -> tuple[str, Outcome]:
-    return piece.name, train_piece(piece, material, settings)
+def read_weights_of(folder: Path, name: str) -> Weights:
+    """The weights of a piece that was `kept`."""
+    path = _weights_path(folder, name)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise GanaugError(f"{path} cannot be read: {error}. Delete it and repeat the command.") from None
+
+
+def _train_named(
+    piece: Piece, material: Material, settings: CompareSettings, keep: bool
+) -> tuple[str, Outcome, Weights | None]:
+    outcome, weights = train_piece(piece, material, settings)
+    return piece.name, outcome, {name: value.contiguous() for name, value in weights.items()} if keep else None
 
 
 def _path(folder: Path, name: str) -> Path:
     return folder / f"{name}.npz"
+
+
+def _weights_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
+
+
+def _is_there(folder: Path, name: str, with_weights: bool) -> bool:
+    return _path(folder, name).is_file() and (not with_weights or _weights_path(folder, name).is_file())
 
 
 def _read(path: Path) -> Outcome:

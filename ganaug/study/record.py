@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..classify.predictor import Card, save_classifier
 from ..classify.training import Labeled
 from ..progress import say, warn
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
@@ -18,8 +19,10 @@ from .arms import ARMS, BASELINE, MIXED
 from .case import Case, was_made_by
 from .comparison import Comparison, read_comparison, score_rows
 from .cost import read_losses
+from .export import classifier_file
+from .pieces import classifier_size
 from .search import Choice
-from .statistics import confusion_matrices, recalls, score
+from .statistics import METRICS, confusion_matrices, recalls, score
 
 NUM_EXAMPLES = 20  # images of each class kept for the report
 FEW_SEEDS, FEW_TEST_IMAGES = 6, 200
@@ -45,6 +48,7 @@ def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) ->
     write_text(case.folder / "recipe.yaml", dump_recipe(final))
     study = describe_study(case, evidence, final)
     write_tables(case, evidence, study)
+    write_classifiers(case, evidence, study)
     write_json(
         case.folder / "study.json", study | {"seconds": round(sum(seconds.values()), 1), "seconds_of": dict(seconds)}
     )
@@ -272,6 +276,23 @@ def write_tables(case: Case, evidence: Evidence, study: dict[str, Any]) -> None:
     with written_whole(case.folder / "examples.npz") as temporary, temporary.open("wb") as file:
         real = first_of_each(Labeled(*case.images.subset("train")), num_classes)
         np.savez_compressed(file, real=real, synthetic=first_of_each(evidence.example_pool, num_classes))
+
+
+def write_classifiers(case: Case, evidence: Evidence, study: dict[str, Any]) -> None:
+    """The classifier of every arm, as the first repetition trained and scored it."""
+    images, settings = case.images, case.settings
+    for arm, weights in evidence.classifiers.items():
+        card = Card(
+            class_names=images.class_names,
+            image_size=images.image_size,
+            channels=images.channels,
+            resize=case.recipe.data.resize,
+            model=settings.classifier,
+            model_size=classifier_size(settings, images.image_size),
+            arm=arm,
+            scores={metric: round(study["arms"][arm][metric][0], 6) for metric in METRICS},
+        )
+        save_classifier(classifier_file(case.folder, arm), weights, card)
 
 
 def first_of_each(labeled: Labeled, num_classes: int) -> npt.NDArray[np.uint8]:

@@ -84,7 +84,7 @@ def kept_predictions(name: str, data: Path, work: Path) -> tuple[Labels, Labels]
         training = Training(**{**vars(base_training(CompareSettings())), "updates": UPDATES})
         pieces = [make_piece(BASELINE, "", "", 0, seed, training, NO_MIXING) for seed in range(NUM_SEEDS)]
         work_of = (delayed(train_piece)(piece, material, CompareSettings(device="cpu")) for piece in pieces)
-        found = [outcome.probabilities.argmax(axis=1) for outcome in Parallel(JOBS)(work_of)]
+        found = [outcome.probabilities.argmax(axis=1) for outcome, _ in Parallel(JOBS)(work_of)]
         np.savez_compressed(path, truth=truth.astype(np.uint8), predictions=np.stack(found).astype(np.uint8))
     with np.load(path) as stored:
         return stored["truth"].astype(np.int64), stored["predictions"].astype(np.int64)

@@ -1,10 +1,12 @@
 """The commands as a user types them, on real scans of digits."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -300,6 +302,21 @@ def test_odd_class_names_survive_every_stage(few, tmp_path):
 
 
 # the program itself
+
+
+def test_a_classifier_from_study_to_predictions(study, few, tmp_path):
+    arm = "discriminator/real+synthetic"
+    result = ganaug("export-classifier", study, "--out", tmp_path / "classifier.safetensors", "--arm", arm)
+    assert f"next: ganaug predict {tmp_path / 'classifier.safetensors'} IMAGES" in result.stdout
+    shown = ganaug("predict", tmp_path / "classifier.safetensors", few / "test").stdout
+    table = pd.read_csv(io.StringIO(shown), dtype={"class": str})
+    right = [file.split("/")[0] == name for file, name in zip(table["file"], table["class"], strict=True)]
+    assert np.mean(right) == pytest.approx(read_json(study / "study.json")["arms"][arm]["accuracy"][0])
+    result = ganaug("predict", tmp_path / "classifier.safetensors", few / "test", "--out", tmp_path / "found.csv")
+    assert f"{len(table)} predictions in {tmp_path / 'found.csv'}" in result.stdout
+    assert (tmp_path / "found.csv").read_text().strip() == shown.strip()
+    assert "it has scratch/real" in refused("export-classifier", study, "--out", tmp_path / "a.onnx", "--arm", "x")
+    assert "cannot be read" in refused("predict", tmp_path / "nowhere", few)
 
 
 def test_the_program_as_a_process(few, tmp_path):

@@ -66,7 +66,9 @@ def test_all_files(tiny_study):
         assert sorted(pieces_of(tiny_study, arm)) == [0, 1]
     for fold in (0, 1):  # of four and of eight updates
         assert len(list((tiny_study / "pieces").glob(f"scratch-real-split-0-fold-{fold}-*"))) == 2
-    assert len(piece_files(tiny_study)) == 4 * 2 + 2 * 2
+    assert len(piece_files(tiny_study)) == 4 * 2 + 2 * 2 + 4  # and the weights of the arms' first classifiers
+    files = {path.name for path in (tiny_study / "classifiers").iterdir()}
+    assert files == {f"{arm.replace('/', '-')}.safetensors" for arm in FACTORIAL}
 
 
 def test_study_json(tiny_study, tiny_run, digits):
@@ -190,7 +192,7 @@ def test_a_deleted_half_is_trained_again_to_the_same_numbers(tiny_study, tiny_ru
         pieces, "train_piece", lambda piece, *rest: trained.append(piece.name) or train_piece(piece, *rest)
     )
     compare(tiny_run, folder, recipe=DEMO)
-    assert sorted(trained) == sorted(path.stem for path in lost)
+    assert sorted(trained) == sorted({path.stem for path in lost})
     assert numbers_of(folder) == numbers_of(tiny_study)
     for name in ("metrics.csv", "curves.csv", "gan.csv"):
         assert (folder / name).read_bytes() == (tiny_study / name).read_bytes()
