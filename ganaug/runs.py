@@ -74,9 +74,7 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
         raise GanaugError(
             f"the training in {path} is not complete. Go on with: ganaug fit {info.get('source', 'DATA')} --out {path} --resume"
         )
-    lacking = [key for key in RUN_KEYS if key not in info]
-    if lacking:
-        raise GanaugError(f"{folder.info} is damaged: it lacks {', '.join(lacking)}. Fit again, with another --out.")
+    require_keys(folder.info, info, RUN_KEYS)
     return folder, info
 
 
@@ -130,11 +128,14 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     schema = value.get("schema", SCHEMA)
     if not isinstance(schema, int) or schema > SCHEMA:
         raise GanaugError(f"{path} has schema {schema!r}; this ganaug reads up to {SCHEMA}. Update ganaug.")
-    if missing := [key for key in keys if key not in value]:
-        raise GanaugError(
-            f"{path} lacks {missing[0]!r}; it was written in part or by hand. Delete it and repeat the command."
-        )
+    require_keys(path, value, keys)
     return value
+
+
+def require_keys(path: Path, value: Mapping[str, Any], keys: Collection[str]) -> None:
+    """Raises `GanaugError` where the contents of a file lack one of the keys."""
+    if lacking := [key for key in keys if key not in value]:
+        raise GanaugError(f"{path} is damaged: it lacks {', '.join(lacking)}. Make it anew, in another --out.")
 
 
 def save_weights(path: Path, module: "torch.nn.Module") -> None:

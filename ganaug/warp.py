@@ -8,7 +8,8 @@ from torch.nn import functional as F
 def affine_maps(angle: Tensor, shear: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
     """Maps (N, 2, 3) from the places of an output to those of its input, both in [-1, 1] along x and y.
 
-    angle  (N,) radians; shear (N, 2) slopes of x over y and of y over x; zoom (N, 2) along x and y, negative ones reflect; shift (N, 2)
+    angle  (N,) radians; shear (N, 2) slopes of x over y and of y over x; zoom (N, 2) along x and y, more than 1 shows more, negative
+    ones reflect; shift (N, 2)
     """
     cos, sin = angle.cos(), angle.sin()
     over_y, over_x = shear.unbind(1)

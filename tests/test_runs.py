@@ -95,7 +95,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_file_without_what_is_needed_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"x": 1}')
     assert read_json(tmp_path / "a.json", keys=("x",)) == {"x": 1}
-    with pytest.raises(GanaugError, match=r"a\.json lacks 'y'"):
+    with pytest.raises(GanaugError, match=r"a\.json is damaged: it lacks y"):
         read_json(tmp_path / "a.json", keys=("x", "y"))
 
 

@@ -10,7 +10,6 @@ from ..data.images import to_float, to_uint8
 from ..warp import affine_maps, resample
 
 SHIFT, ZOOM, TURN, SHEAR, TONE = 0.1, 0.15, 12 / 180 * pi, 0.1, 0.2  # the largest ones at strength 1
-LEAST_ZOOM, MOST_TONE = 0.2, 0.8
 MOVED, TONED = 0.9, 0.5  # shares of the images
 NUM_MOVES, NUM_TONES = 10, 3  # numbers drawn for an image's place and for its tone
 TRIVIAL_SIZE = 32  # pixels that TrivialAugment's shifts are measured in
@@ -45,7 +44,7 @@ def trivial(mirror: str, strength: float, seed: int) -> Augment:
     """
     from torchvision.transforms import v2
 
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed ^ 1)  # of another stream than the operations
     transform = v2.TrivialAugmentWide()
     state = torch.Generator().manual_seed(seed).get_state()
 
@@ -77,7 +76,7 @@ def move(images: Tensor, draws: Tensor, mirror: str, shift: float, others: float
     maps = affine_maps(
         angle=others * TURN * amounts[:, 0],
         shear=others * SHEAR * amounts[:, 1:3],
-        zoom=flips * (1 + others * ZOOM * amounts[:, 3:5]).clamp(min=LEAST_ZOOM),
+        zoom=flips * (1 + others * ZOOM * amounts[:, 3:5]),
         shift=2 * shift * SHIFT * amounts[:, 5:7],
     )
     return resample(images, maps)
@@ -86,7 +85,7 @@ def move(images: Tensor, draws: Tensor, mirror: str, shift: float, others: float
 def tone(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """Images (N, C, H, W) in [-1, 1], some of them brighter or darker and with more or less contrast around their mean, by numbers
     (N, NUM_TONES) in [0, 1)."""
-    amounts = (2 * draws[:, 1:] - 1) * (draws[:, :1] < TONED) * min(MOST_TONE, TONE * strength)
+    amounts = (2 * draws[:, 1:] - 1) * (draws[:, :1] < TONED) * TONE * strength
     brightness, contrast = amounts.to(images.device)[:, :, None, None, None].unbind(1)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return torch.lerp(mean, images, 1 + contrast).add(2 * brightness).clamp(-1, 1)

@@ -19,15 +19,14 @@ def augment(images: Tensor, operations: Collection[str], strength: float, rng: G
     """Applies the named operations, each to an image with probability `strength`."""
     if strength <= 0:
         return images
-    with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
-        if "color" in operations:
-            images = color(images, strength, rng)
-        if "translation" in operations:
-            images = translation(images, strength, rng)
-        if "scale" in operations or "rotation" in operations:
-            images = affine(images, operations, strength, rng)
-        if "cutout" in operations:
-            images = cutout(images, strength, rng)
+    if "color" in operations:
+        images = color(images, strength, rng)
+    if "translation" in operations:
+        images = translation(images, strength, rng)
+    if "scale" in operations or "rotation" in operations:
+        images = affine(images, operations, strength, rng)
+    if "cutout" in operations:
+        images = cutout(images, strength, rng)
     return images
 
 

@@ -154,7 +154,7 @@ def not_worth_mixing(result: Result) -> str:
     against = sum(not worth for worth in asked)
     if not against:
         return ""
-    said = "no share of synthetic images did better than none by more than chance"
+    said = "no share of synthetic images did better than none by more than a standard error"
     if against < len(asked):
         return f"On the inner folds of {against} of {len(asked)} splits {said}."
-    return f"On the inner folds {said}: they are not worth using here."
+    return f"On the inner folds {said}" + ("." if result.verdict == "helps" else ": they are not worth using here.")

@@ -39,6 +39,9 @@ class Evidence:
 
     outcomes: Mapping[tuple[str, Repetition], Outcome]  # of repetitions and probes
     truths: Sequence[npt.NDArray[np.int64]]  # labels of each split's test images
+    test_groups: npt.NDArray[
+        np.int64
+    ]  # (N,) of the first split's test images; those with equal numbers belong together
     num_train: Sequence[int]  # training images of each split
     choices: tuple[Choice, ...]  # of each split
     trainings: Sequence[Mapping[str, Training]]  # of each split, what every arm was given in the end
@@ -112,8 +115,9 @@ def differences_of(plan: Plan, evidence: Evidence, pair: tuple[str, str], num_cl
     """The differences of a question. Over one split by the hierarchical bootstrap; over several by the corrected t interval."""
     if plan.splits == 1:
         repetitions = plan.repetitions()
-        groups = [repetition.gan for repetition in repetitions] if is_clustered(plan, pair) else None
-        return paired_differences(evidence.truths[0], *evidence.both(pair, repetitions), num_classes, groups)
+        gans = [repetition.gan for repetition in repetitions] if is_clustered(plan, pair) else None
+        predictions = evidence.both(pair, repetitions)
+        return paired_differences(evidence.truths[0], *predictions, num_classes, gans, evidence.test_groups)
     per_split = []
     for split, truth in enumerate(evidence.truths):
         mine = [repetition for repetition in plan.repetitions() if repetition.split == split]

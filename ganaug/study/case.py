@@ -118,7 +118,9 @@ def settle_place(recipe: Recipe) -> Recipe:
 
 def has_own_test(run: RunFolder) -> bool:
     """Whether the data came with its test images; else they were held out."""
-    return any(counts.get("test", 0) for counts in read_json(run.check, keys=("classes",))["classes"].values())
+    return any(
+        counts.get("test", 0) for counts in read_json(run.check, keys=("classes", "problems"))["classes"].values()
+    )
 
 
 def refuse_hopeless(images: ImageSet, origin: str | Path, settings: CompareSettings) -> None:

@@ -23,6 +23,7 @@ from .search import base_mixing, base_training, judged_arms, lengths, mixing_can
 from .units import gan_name
 
 PROBE_UPDATES = 30
+LEAST = 8  # updates of an arm, whatever the budget says
 SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
 
 
@@ -96,8 +97,9 @@ def affordable_updates(case: Case, seconds: float) -> int:
     settings = case.settings
     if settings.updates is not None or settings.budget is None:
         return settings.updates or settings.max_updates
-    whole = count_updates(case, settings.max_updates) / settings.max_updates
-    return max(8, min(settings.max_updates, int(settings.budget * num_jobs(settings) / (seconds * whole))))
+    affordable = settings.budget * num_jobs(settings) / seconds
+    fitting = (n for n in range(settings.max_updates, LEAST, -1) if count_updates(case, n) <= affordable)
+    return next(fitting, LEAST)
 
 
 def count_updates(case: Case, longest: int) -> float:

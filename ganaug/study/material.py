@@ -79,6 +79,12 @@ class Sources:
         """Labels (N,) of the unit's test images."""
         return self.images(unit).labels[self.judged_rows(unit)]
 
+    def test_groups(self, unit: str) -> npt.NDArray[np.int64]:
+        """(N,): test images of the unit with equal numbers belong together, as the data's groups and copies tell."""
+        images = self.images(unit)
+        groups = [images.groups[row] for row in self.judged_rows(unit)]
+        return np.asarray(np.unique(groups, return_inverse=True)[1], np.int64)
+
     def pool(self, unit: str, truncation: float, draw: int) -> Labeled:
         """A draw from the synthetic images of a unit: of each class one of as many equal blocks as there are draws."""
         if self.given is not None:

@@ -13,7 +13,7 @@ from ..classify.predictor import Card, save_classifier
 from ..classify.training import Labeled
 from ..progress import say, warn
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
-from ..settings import Recipe, dump_recipe
+from ..settings import Recipe, Verdict, dump_recipe
 from .analysis import Evidence, analyse
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case, was_made_by
@@ -25,7 +25,8 @@ from .search import Choice
 from .statistics import METRICS, confusion_matrices, recalls, score
 
 NUM_EXAMPLES = 20  # images of each class kept for the report
-FEW_SEEDS, FEW_TEST_IMAGES = 6, 200
+FEW_SEEDS, FEW_TEST_IMAGES, FEW_GROUPS = 6, 200, 10
+NO_SHARE = "no share of synthetic images did better than none by more than a standard error"
 
 
 def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) -> Comparison:
@@ -79,7 +80,7 @@ def describe_study(case: Case, evidence: Evidence, recipe: Recipe) -> dict[str, 
     return {
         "schema": SCHEMA,
         "verdict": results.verdict,
-        "sentence": results.sentence + remarks(case, evidence),
+        "sentence": results.sentence + remarks(case, evidence, results.verdict),
         "preset": case.plan.preset,
         "primary": {"arm": arm, "baseline": baseline, "metric": results.metric},
         "equivalence": case.settings.equivalence / 100,
@@ -135,11 +136,12 @@ def updates_tried(choice: Choice) -> list[dict[str, Any]]:
     ]
 
 
-def remarks(case: Case, evidence: Evidence) -> str:
+def remarks(case: Case, evidence: Evidence, verdict: Verdict) -> str:
     """What must not be read without the verdict."""
     found = ""
     if MIXED in case.plan.arms and all(choice.worth_mixing is False for choice in evidence.choices):
-        found += " On the inner folds no share of synthetic images did better than none by more than chance: they are not worth using here."
+        found += f" On the inner folds {NO_SHARE}"
+        found += "." if verdict == "helps" else ": they are not worth using here."
     if any(not all(choice.converged.values()) for choice in evidence.choices):
         found += " Not all arms had converged."
     if case.plan.preset == "demo":
@@ -163,7 +165,7 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
     dropped = sorted(set().union(*case.copies.values()))
     if dropped:
         notes.append(f"{len(dropped)} test images were left out, as copies of images that are trained on.")
-    for problem in read_json(case.run.check, keys=("problems",))["problems"]:
+    for problem in read_json(case.run.check)["problems"]:
         if problem["kind"] == "label-conflict":
             notes.append(f"The check of the data found {problem['message']}; `ganaug check` names the files.")
     notes += describe_convergence(case, evidence)
@@ -186,6 +188,14 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
     num_test = sum(counts["test"].values())
     if num_test < FEW_TEST_IMAGES:
         notes.append(f"Only {num_test} test images: differences of a few points cannot be told from chance.")
+    groups = len(np.unique(evidence.test_groups))
+    if plan.splits == 1 and groups < num_test / 2:
+        few = f": fewer than {FEW_GROUPS} hardly tell of others" if groups < FEW_GROUPS else ""
+        notes.append(f"The {num_test} test images are of {groups} groups, which count as one each{few}.")
+    if plan.tune and {"scratch/duplicated", "scratch/smote"} & set(plan.arms):
+        notes.append(
+            f"The mixing was chosen for {MIXED}; what stands beside the real images in other arms comes alike."
+        )
     if case.images.counts("valid") and sum(case.images.counts("valid").values()) and case.uses_gans:
         notes.append("The validation split chooses the GAN's checkpoint; classifiers are not given it.")
     if case.draws_pools:

@@ -68,7 +68,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """`converged`: arms -> whether twice as many updates than half of them gained nothing that counts; empty where it was not
+    """`converged`: arms -> whether twice as many updates as some that were tried gained nothing that counts; empty where it was not
     measured. `worth_mixing`: whether synthetic images beside the real ones did better than none on the inner folds; None where
     that was not asked."""
 

@@ -77,7 +77,12 @@ def class_of(metric: str) -> int | None:
 
 
 def paired_differences(
-    truth: Labels, arm: Labels, baseline: Labels, num_classes: int, groups: Sequence[int] | None = None
+    truth: Labels,
+    arm: Labels,
+    baseline: Labels,
+    num_classes: int,
+    gans: Sequence[int] | None = None,
+    groups: Labels | None = None,
 ) -> dict[str, Difference]:
     """The mean paired difference and its interval, for each of METRICS and the recall of each class with test images.
 
@@ -90,9 +95,10 @@ def paired_differences(
     repetitions and each class's images, makes few of either give wide intervals. Test images on which the arms always agree do
     not prove that all images are so: see `least_image_variance`.
 
-    `groups` (R,): repetitions with equal numbers, of one GAN, are not independent; their mean counts as one.
+    `gans` (R,): repetitions with equal numbers, of one GAN, are not independent; their mean counts as one. `groups` (N,): nor are
+    test images with equal numbers, say of one person; their sum counts as one: see `_group_variance`.
     """
-    numbers = np.arange(len(arm)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    numbers = np.arange(len(arm)) if gans is None else np.unique(np.asarray(gans), return_inverse=True)[1]
     units = np.eye(numbers.max() + 1)[numbers]  # (R, U)
     units = units / units.sum(axis=0)
     counts = np.bincount(truth, minlength=num_classes)
@@ -105,6 +111,9 @@ def paired_differences(
         of_images = max(float(parts.sum()), least_image_variance(counts, metric))
         weights = parts if parts.sum() > 0 else np.ones_like(parts)
         freedom = float(weights.sum() ** 2 / (weights**2 / freedoms).sum())
+        if groups is not None:
+            of_groups, most = _group_variance(each, truth, groups, metric)
+            of_images, freedom = max(of_images, of_groups), min(freedom, most)
         means = values[metric] @ units
         of_units = float(means.var(ddof=1)) / len(means)
         found[metric] = _student(values[metric], float(means.mean()), of_units, of_images, len(means), freedom)
@@ -159,6 +168,27 @@ def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -
         common = (variances[1] - variances[0]) / (len(each) - 1)
         variances[0] -= np.maximum(common, 0.0)
     return np.maximum(variances[0], 0.0), freedoms
+
+
+def _group_variance(each: Floats, truth: Labels, groups: Labels, metric: str) -> tuple[float, float]:
+    """The variance that groups (N,) of test images give the mean over the units, by the jackknife that leaves out one group at a time
+    (Efron & Tibshirani, 1993, chapter 11), linearized; and the degrees of freedom that so many groups allow: groups of uneven size
+    count as n^2 / sum n_g^2 even ones (Kish, 1965). A single group says nothing of others: then its images count as they are."""
+    k = class_of(metric)
+    mine = np.ones(len(truth), bool) if k is None else truth == k
+    labels, numbers = truth[mine], np.unique(groups[mine], return_inverse=True)[1]
+    sizes = np.bincount(numbers).astype(np.float64)
+    if len(sizes) < 2:
+        return 0.0, np.inf
+    centered = each[:, mine].copy()
+    for label in np.unique(labels):
+        centered[:, labels == label] -= centered[:, labels == label].mean(axis=1, keepdims=True)
+    sums = np.stack([np.bincount(numbers, weights=row) for row in centered])  # (U, G)
+    sums = sums / (1 - sizes / sizes.sum())  # a group draws the mean, from which it differs, towards itself
+    factor = (len(sizes) - 1) / len(sizes)
+    of_mean, of_single = factor * (sums.mean(axis=0) ** 2).sum(), factor * (sums**2).sum(axis=1).mean()
+    common = max(0.0, of_single - of_mean) / (len(each) - 1) if len(each) >= LEAST_UNITS else 0.0
+    return max(0.0, float(of_mean - common)), max(1.0, float(sizes.sum() ** 2 / (sizes**2).sum()) - 1)
 
 
 def least_image_variance(counts: Labels, metric: str) -> float:

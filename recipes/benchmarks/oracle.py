@@ -74,7 +74,7 @@ def train_oracle(pool: ImageSet, path: Path) -> Oracle:
     model.train()
     for _ in range(NUM_UPDATES):
         rows = next(order)
-        inputs = to_float(torch.from_numpy(augment(images[rows])))
+        inputs = augment(torch.from_numpy(images[rows]))
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             logits = model(inputs.contiguous(memory_format=torch.channels_last))[0].float()
         loss = F.cross_entropy(logits, torch.from_numpy(labels[rows]))

@@ -16,7 +16,8 @@ Labels = npt.NDArray[np.int64]
 REPETITIONS, TEST_IMAGES, NUM_CLASSES = (5, 10, 20), (200, 600, 2000), 10
 # Logits of a right answer: of the image, of the effect on it, of the repetition (shared by both arms), of the repetition in one
 # arm, and of each image in each training; standard deviations, but for the two means.
-# `few`: so many test images of every second class, where it is given; else as many of each.
+# `few`: so many test images of every second class, where it is given; else as many of each. `groups`: so many groups of test images,
+# say of one board each, whose effects differ by `of_groups`, too; study and truth are of other groups.
 SITUATIONS: dict[str, dict[str, float]] = {
     "mixed": {"easy": 3.0, "image": 2.5, "effect": 0.3, "effects": 0.6, "shared": 0.25, "arm": 0.15, "noise": 1.0},
     "images matter": {
@@ -38,16 +39,30 @@ SITUATIONS: dict[str, dict[str, float]] = {
         "noise": 1.0,
         "few": 10,
     },
+    "in groups": {
+        "easy": 3.0,
+        "image": 2.5,
+        "effect": 0.3,
+        "effects": 0.6,
+        "shared": 0.25,
+        "arm": 0.15,
+        "noise": 1.0,
+        "groups": 12,
+        "of_groups": 0.6,
+    },
     "seeds matter": {"easy": 3.0, "image": 2.5, "effect": 0.3, "effects": 0.2, "shared": 0.3, "arm": 0.5, "noise": 0.5},
 }
 
 
 def draw_answers(
-    of: dict[str, float], repetitions: int, images: int, rng: np.random.Generator
+    of: dict[str, float], repetitions: int, groups: Labels, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Probabilities (R, N) of a right answer in both arms."""
+    images = len(groups)
     image = of["easy"] + of["image"] * rng.normal(size=images)
     effect = of["effect"] + of["effects"] * rng.normal(size=images)
+    if "groups" in of:
+        effect += of["of_groups"] * rng.normal(size=groups.max() + 1)[groups]
     shared = of["shared"] * rng.normal(size=(repetitions, 1))
 
     def arm(sign: float) -> npt.NDArray[np.float64]:
@@ -62,6 +77,7 @@ def true_accuracy(of: dict[str, float], sign: float) -> float:
     Gauss and Hermite's quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(200)
     deviation = sum(of[key] ** 2 for key in ("image", "shared", "arm", "noise")) + (of["effects"] / 2) ** 2
+    deviation += (of.get("of_groups", 0.0) / 2) ** 2
     chances = expit(of["easy"] + sign * of["effect"] / 2 + deviation**0.5 * nodes)
     return float(weights @ chances / weights.sum())
 
@@ -70,13 +86,14 @@ def simulated_study(of: dict[str, float], repetitions: int, images: int, number:
     rng = np.random.default_rng([number, repetitions, images])
     few = int(of.get("few", images // NUM_CLASSES))
     truth = np.repeat(np.arange(NUM_CLASSES), [few, 2 * images // NUM_CLASSES - few] * (NUM_CLASSES // 2))
+    groups = rng.permutation(np.arange(images) % int(of.get("groups", images)))
     arms = [
         np.where(
             rng.random(chance.shape) < chance, truth, (truth + rng.integers(1, NUM_CLASSES, chance.shape)) % NUM_CLASSES
         )
-        for chance in draw_answers(of, repetitions, images, rng)
+        for chance in draw_answers(of, repetitions, groups, rng)
     ]
-    found = paired_differences(truth, *arms, NUM_CLASSES)[METRIC]
+    found = paired_differences(truth, *arms, NUM_CLASSES, groups=groups if "groups" in of else None)[METRIC]
     return found.low, found.high
 
 

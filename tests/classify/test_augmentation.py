@@ -7,7 +7,21 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from ganaug.classify.augmentation import AUGMENTATIONS
+from ganaug.classify.augmentation import (
+    AUGMENTATIONS,
+    MOVED,
+    NUM_MOVES,
+    NUM_TONES,
+    SHEAR,
+    SHIFT,
+    TONE,
+    TONED,
+    TURN,
+    ZOOM,
+    move,
+    tone,
+)
+from ganaug.warp import affine_maps, resample
 
 
 def on_arrays(name):
@@ -156,6 +170,59 @@ def test_the_strength_scales_turns_and_tones():
 
     assert 1.4 * turn(0.5) < turn(1.0) < turn(2.0) / 1.4
     assert 1.4 * tone(0.5) < tone(1.0) < tone(2.0) / 1.4
+
+
+def draws_of(count, **numbers):
+    """Numbers that change nothing, but for those given by their place."""
+    draws = torch.full((1, count), 0.5)
+    for place, value in numbers.items():
+        draws[0, int(place[1:])] = value
+    return draws
+
+
+@pytest.mark.parametrize(
+    ("place", "angle", "shear", "zoom", "shift"),
+    [
+        (3, TURN, (0, 0), (1, 1), (0, 0)),
+        (4, 0, (SHEAR, 0), (1, 1), (0, 0)),
+        (5, 0, (0, SHEAR), (1, 1), (0, 0)),
+        (6, 0, (0, 0), (1 + ZOOM, 1), (0, 0)),
+        (7, 0, (0, 0), (1, 1 + ZOOM), (0, 0)),
+        (8, 0, (0, 0), (1, 1), (2 * SHIFT, 0)),
+        (9, 0, (0, 0), (1, 1), (0, 2 * SHIFT)),
+    ],
+)
+def test_each_number_moves_in_its_own_way(place, angle, shear, zoom, shift):
+    images = torch.from_numpy(random_images(1, 3)).float() / 127.5 - 1
+    for sign, drawn in ((1.0, 1.0), (-1.0, 0.0)):
+        zooms = torch.tensor([zoom]) if sign > 0 else 2 - torch.tensor([zoom])
+        maps = affine_maps(
+            sign * torch.tensor([float(angle)]), sign * torch.tensor([shear]), zooms, sign * torch.tensor([shift])
+        )
+        moved = move(images, draws_of(NUM_MOVES, **{f"n{place}": drawn}), "none", shift=1.0, others=1.0)
+        assert torch.allclose(moved, resample(images, maps.float()), atol=1e-5)
+        assert not torch.allclose(moved, images, atol=1e-2)
+        still = move(images, draws_of(NUM_MOVES, **{f"n{place}": drawn, "n2": MOVED}), "none", shift=1.0, others=1.0)
+        assert torch.allclose(still, images, atol=1e-5)
+
+
+def test_each_number_changes_the_tone_in_its_own_way():
+    images = torch.linspace(-0.5, 0.5, 64).reshape(1, 1, 8, 8)
+    brighter = tone(images, draws_of(NUM_TONES, n0=0.0, n1=1.0), 1.0)
+    assert torch.allclose(brighter, images + 2 * TONE, atol=1e-5)
+    flatter = tone(images + 0.2, draws_of(NUM_TONES, n0=0.0, n2=0.0), 1.0)
+    assert torch.allclose(flatter, images * (1 - TONE) + 0.2, atol=1e-5)
+    assert torch.equal(tone(images, draws_of(NUM_TONES, n0=TONED, n1=1.0, n2=1.0), 1.0), images)
+    assert tone(images + 0.5, draws_of(NUM_TONES, n0=0.0, n1=1.0), 1.0).max() == 1.0
+
+
+def test_one_image_in_ten_stays_in_its_place_and_one_in_two_keeps_its_tone():
+    ramp = torch.linspace(-0.5, 0.5, 64).reshape(1, 1, 8, 8).expand(2000, 1, 8, 8)
+    draws = torch.rand(2000, NUM_MOVES + NUM_TONES, generator=torch.Generator().manual_seed(0))
+    moved = (move(ramp, draws[:, :NUM_MOVES], "none", 1.0, 1.0) - ramp).abs().amax((1, 2, 3)) > 1e-4
+    toned = (tone(ramp, draws[:, NUM_MOVES:], 1.0) - ramp).abs().amax((1, 2, 3)) > 1e-4
+    assert moved.float().mean().item() == pytest.approx(0.9, abs=0.02)
+    assert toned.float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
 def test_the_parts_are_drawn_independently():

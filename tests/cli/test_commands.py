@@ -278,6 +278,9 @@ def test_arms_are_chosen_by_name(shared_run, tmp_path):
     assert "did you mean resnet18" in refused("compare", shared_run, "--classifier", "resnet-18", *COMPARE)
 
 
+# odd but legitimate
+
+
 def test_odd_class_names_survive_every_stage(few, tmp_path):
     names = ["ü ñ 猫", "with space", "qu\"ot'e", "--dash", "a,b;c", "<b>&", "%s{x}", "NaN", "train"]
     for number, name in enumerate(names):

@@ -151,13 +151,16 @@ def test_a_damaged_file_of_an_unfinished_study_is_named(shared_run, study, tmp_p
     (copy / "study.json").unlink()
     spoil(copy, "pace.json", b"{}")
     options = ("--set", "compare.pool_per_class=4", *COMPARE)
-    assert "pace.json lacks 'seconds_per_update'" in refused("compare", shared_run, "--out", copy, *options)
+    assert "pace.json is damaged: it lacks seconds_per_update" in refused(
+        "compare", shared_run, "--out", copy, *options
+    )
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[", b'{"classes": {}}'])
 def test_a_damaged_check_of_the_data_is_named(own_run, tmp_path, content):
     spoil(own_run, "check.json", content)
     assert "check.json" in refused("compare", own_run, "--out", tmp_path / "study", *COMPARE)
+    assert not (tmp_path / "study").exists()  # nothing has been trained in vain
 
 
 def test_lost_losses_do_not_cost_the_verdict(own_run, tmp_path):
@@ -188,6 +191,3 @@ def test_a_folder_that_may_not_be_written(few, tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc, which not even root can write to")  # noqa: PTH112
 def test_a_place_that_no_one_can_write_to(few):
     assert "/proc/" in refused("fit", few, "--out", "/proc/nowhere/run", *FIT)
-
-
-# odd but legitimate

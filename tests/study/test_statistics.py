@@ -206,7 +206,7 @@ def test_repetitions_of_one_group_count_as_their_mean():
     truth = np.repeat([0, 1], 1000)
     zeros, ones, wrong = np.zeros_like(truth), np.ones_like(truth), 1 - truth
     arm, baseline = np.stack([truth, zeros, truth, ones]), np.stack([zeros, zeros, wrong, ones])
-    found = paired_differences(truth, arm, baseline, 2, groups=[7, 3, 7, 3])["balanced_accuracy"]
+    found = paired_differences(truth, arm, baseline, 2, gans=[7, 3, 7, 3])["balanced_accuracy"]
     assert found.values == [0.5, 0, 1, 0] and found.num_units == 2
     low, high = stats.t.interval(0.95, 1, loc=0.375, scale=stats.sem([0.75, 0.0]))
     assert (found.low, found.high) == (pytest.approx(low, rel=1e-2), pytest.approx(high, rel=1e-2))
@@ -214,13 +214,13 @@ def test_repetitions_of_one_group_count_as_their_mean():
 
 def test_groups_of_uneven_size_count_alike():
     truth, arm, baseline = simulate(np.random.default_rng(7), num_seeds=3)
-    found = paired_differences(truth, arm, baseline, 3, groups=[0, 0, 1])["accuracy"]
+    found = paired_differences(truth, arm, baseline, 3, gans=[0, 0, 1])["accuracy"]
     assert found.mean == pytest.approx(((found.values[0] + found.values[1]) / 2 + found.values[2]) / 2)
 
 
 def test_groups_of_one_are_no_groups():
     case = simulate(np.random.default_rng(8))
-    assert paired_differences(*case, 3, groups=[5, 4, 3, 2, 1, 0])["accuracy"].low == pytest.approx(
+    assert paired_differences(*case, 3, gans=[5, 4, 3, 2, 1, 0])["accuracy"].low == pytest.approx(
         paired_differences(*case, 3)["accuracy"].low
     )
 

@@ -1,0 +1,37 @@
+"""What a study may cost, and what it says that it costs."""
+
+import pytest
+from studies import DEMO, STANDARD
+
+from ganaug.study.case import settle_case
+from ganaug.study.cost import LEAST, affordable_updates, count_updates
+
+SECONDS = 0.01  # of an update
+
+
+def case_of(run, folder, **settings):
+    return settle_case(run, folder / "study", None, {"compare": STANDARD["compare"] | {"max_updates": 3200} | settings})
+
+
+@pytest.mark.parametrize("preset", ["demo", "standard"])
+@pytest.mark.parametrize("budget", [60.0, 200.0, 500.0, 1000.0])
+def test_a_budget_allows_as_many_updates_as_fit_into_it(tiny_run, tmp_path, preset, budget):
+    case = case_of(tiny_run, tmp_path, preset=preset, budget=budget, jobs=2)
+    longest = affordable_updates(case, SECONDS)
+    assert longest > LEAST and count_updates(case, longest) * SECONDS / 2 <= budget
+    assert longest == 3200 or count_updates(case, longest + 1) * SECONDS / 2 > budget
+
+
+def test_without_a_budget_the_settings_say_how_many(tiny_run, tmp_path):
+    assert affordable_updates(case_of(tiny_run, tmp_path), 1e9) == 3200
+    assert affordable_updates(case_of(tiny_run, tmp_path, updates=7, budget=1.0), 1e9) == 7
+    assert affordable_updates(case_of(tiny_run, tmp_path, budget=1.0), 1e9) == LEAST
+
+
+def test_more_of_anything_costs_more(tiny_run, tmp_path):
+    def cost(**settings):
+        return count_updates(case_of(tiny_run, tmp_path, **settings), 800)
+
+    usual = cost()
+    assert cost(seeds=6) > usual and cost(inner_folds=5) > usual and cost(tune=False) < usual
+    assert cost(**{key: DEMO["compare"][key] for key in ("preset",)}) < usual
