@@ -28,7 +28,6 @@ from .units import (
     gan_name,
     make_unit,
     pool_recipe,
-    train_referees_of,
     unit_root,
 )
 
@@ -81,13 +80,14 @@ def pace_of(case: Case) -> Pace:
 
 
 def make_units(case: Case) -> None:
-    """Trains the GANs of other seeds, other splits and inner folds; where no arm needs them, there are their images alone."""
+    """Trains the GANs of other seeds, other splits and inner folds; where no arm needs them, there are their images alone. The
+    classifiers that judge a split's synthetic images are trained here, too."""
     tasks = []
     for split in range(case.plan.splits):
         splits = case.images_of(split).splits
         for gan in range(case.plan.gans):
-            if (split, gan) != (0, 0):
-                tasks.append(unit_task(case, gan_name(split, gan), splits, gan_seed(case, split, gan)))
+            task = unit_task(case, gan_name(split, gan), splits, gan_seed(case, split, gan))
+            tasks.append(replace(task, curation=case.recipe if case.draws_pools and gan == 0 else None))
         for number, fold in enumerate(folds_of(case, split)):
             task = unit_task(case, fold_name(split, number), fold, gan_seed(case, split, FOLD_SEEDS + number))
             pools = {}
@@ -151,10 +151,6 @@ def draw_pools(case: Case, choices: Sequence[Choice]) -> None:
     classifiers that judge their images."""
     if not case.draws_pools:
         return
-    firsts = [unit_root(case.run.root, case.folder, gan_name(split, 0)) for split in range(case.plan.splits)]
-    work = ((root, case.recipe, case.settings.device) for root in firsts)
-    for _ in in_parallel(train_referees_of, work, len(firsts), case.settings):
-        pass
     per_class = case.settings.pool_per_class * case.plan.draws
     tasks = []
     for split, choice in enumerate(choices):
@@ -163,7 +159,8 @@ def draw_pools(case: Case, choices: Sequence[Choice]) -> None:
             name = gan_name(split, gan)
             pools = {pool_folder(case, name, truncation): pool_recipe(case.recipe, per_class, truncation)}
             task = unit_task(case, name, case.images_of(split).splits, gan_seed(case, split, gan))
-            tasks.append(replace(task, referees=firsts[split], pools=pools))
+            first = unit_root(case.run.root, case.folder, gan_name(split, 0))
+            tasks.append(replace(task, referees=first, pools=pools))
     run_tasks(case, "pools", tasks)
 
 

@@ -52,6 +52,12 @@ class Piece:
         text = json.dumps(asdict(self), sort_keys=True)
         return f"{self.arm.replace('/', '-')}-{self.unit}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
+    @property
+    def num_images(self) -> float:
+        """That are seen in training, in updates of the main set alone."""
+        ratio = self.mixing.ratio if self.mixing is not None and ARMS[self.arm].mixes else 0.0
+        return self.training.updates * (1 + ratio)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -123,7 +129,7 @@ def train_pieces(
     the weights are, too; see `read_weights_of`."""
     wanted = {piece.name: piece for piece in pieces}
     missing = [piece for name, piece in wanted.items() if not _is_there(folder, name, name in kept)]
-    missing.sort(key=lambda piece: -piece.training.updates)  # long ones first, so that the cores end together
+    missing.sort(key=lambda piece: -piece.num_images)  # long ones first, so that the cores end together
     work = ((piece, material_of(piece, sources, settings), settings, piece.name in kept) for piece in missing)
     with track(label, len(wanted), len(wanted) - len(missing)) as advance:
         finished = in_parallel(_train_named, work, len(missing), settings)

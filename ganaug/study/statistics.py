@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 LEVEL = 0.95
 FEW_OF_CLASS = 4  # test images
 LEAST_UNITS = 4  # independent repetitions; of fewer, nothing but their own spread is relied on
+LEAST_GROUPS = 30  # of test images; of fewer, the same
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 MOST = 10_000  # repetitions or times as many images that a projection considers
 
@@ -173,22 +174,25 @@ def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -
 def _group_variance(each: Floats, truth: Labels, groups: Labels, metric: str) -> tuple[float, float]:
     """The variance that groups (N,) of test images give the mean over the units, by the jackknife that leaves out one group at a time
     (Efron & Tibshirani, 1993, chapter 11), linearized; and the degrees of freedom that so many groups allow: groups of uneven size
-    count as n^2 / sum n_g^2 even ones (Kish, 1965). A single group says nothing of others: then its images count as they are."""
+    count as n^2 / sum n_g^2 even ones (Kish, 1965). What it has in common with the repetitions is subtracted of LEAST_GROUPS and more;
+    fewer do not tell it well enough. Single images, and a single group, which says nothing of others, count as
+    they are."""
     k = class_of(metric)
     mine = np.ones(len(truth), bool) if k is None else truth == k
     labels, numbers = truth[mine], np.unique(groups[mine], return_inverse=True)[1]
     sizes = np.bincount(numbers).astype(np.float64)
-    if len(sizes) < 2:
+    if len(sizes) in (1, len(labels)):
         return 0.0, np.inf
     centered = each[:, mine].copy()
     for label in np.unique(labels):
         centered[:, labels == label] -= centered[:, labels == label].mean(axis=1, keepdims=True)
     sums = np.stack([np.bincount(numbers, weights=row) for row in centered])  # (U, G)
     sums = sums / (1 - sizes / sizes.sum())  # a group draws the mean, from which it differs, towards itself
-    factor = (len(sizes) - 1) / len(sizes)
-    of_mean, of_single = factor * (sums.mean(axis=0) ** 2).sum(), factor * (sums**2).sum(axis=1).mean()
-    common = max(0.0, of_single - of_mean) / (len(each) - 1) if len(each) >= LEAST_UNITS else 0.0
-    return max(0.0, float(of_mean - common)), max(1.0, float(sizes.sum() ** 2 / (sizes**2).sum()) - 1)
+    factor, freedom = (len(sizes) - 1) / len(sizes), float(sizes.sum() ** 2 / (sizes**2).sum()) - 1
+    variance, of_single = factor * (sums.mean(axis=0) ** 2).sum(), factor * (sums**2).sum(axis=1).mean()
+    if len(each) >= LEAST_UNITS and freedom >= LEAST_GROUPS:
+        variance -= max(0.0, of_single - variance) / (len(each) - 1)
+    return max(0.0, float(variance)), max(1.0, freedom)
 
 
 def least_image_variance(counts: Labels, metric: str) -> float:

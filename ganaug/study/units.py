@@ -39,11 +39,13 @@ class Task:
     train: bool  # a GAN; else there are the images alone
     referees: Path | None  # a unit with the same training images, whose classifiers of real images serve here, too
     pools: Mapping[Path, Mapping[str, Any]]  # folder -> recipe of the synthesis
+    curation: Recipe | None = None  # by which classifiers of its real images are trained, for itself and for others
 
     def is_done(self) -> bool:
         target = RunFolder(self.target)
         made = is_complete(target) if self.train else (target.data / "set.json").is_file()
-        return made and all((folder / manifest.NAME).is_file() for folder in self.pools)
+        judged = self.curation is None or target.curation.is_dir()
+        return made and judged and all((folder / manifest.NAME).is_file() for folder in self.pools)
 
 
 def make_unit(task: Task) -> None:
@@ -54,6 +56,8 @@ def make_unit(task: Task) -> None:
         resplit(run.data, target.data, task.splits)
     elif not is_complete(target):
         refit(run, target, task.splits, task.seed, task.device)
+    if task.curation is not None:
+        open_curator(target, task.curation, resolve_device(task.device))
     if task.referees is not None and not target.curation.exists():
         with filled_whole(target.curation) as partial:
             shutil.copytree(RunFolder(task.referees).curation, partial, dirs_exist_ok=True)
@@ -64,12 +68,6 @@ def make_unit(task: Task) -> None:
 
 def is_complete(run: RunFolder) -> bool:
     return run.info.is_file() and bool(read_json(run.info)["complete"])
-
-
-def train_referees_of(run: Path, recipe: Recipe, device: str) -> None:
-    """Trains the classifiers of the run's real images, where they are not there yet."""
-    torch.set_num_threads(1)
-    open_curator(RunFolder(run), recipe, resolve_device(device))
 
 
 def pool_recipe(recipe: Recipe, per_class: int, truncation: float) -> dict[str, Any]:
