@@ -16,7 +16,6 @@ Floats = npt.NDArray[np.float64]
 LEVEL = 0.95
 FEW_OF_CLASS = 4  # test images
 LEAST_UNITS = 4  # independent repetitions; of fewer, nothing but their own spread is relied on
-LEAST_GROUPS = 30  # of test images; of fewer, the same
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 MOST = 10_000  # repetitions or times as many images that a projection considers
 
@@ -114,7 +113,8 @@ def paired_differences(
         freedom = float(weights.sum() ** 2 / (weights**2 / freedoms).sum())
         if groups is not None:
             of_groups, most = _group_variance(each, truth, groups, metric)
-            of_images, freedom = max(of_images, of_groups), min(freedom, most)
+            if of_groups > of_images:
+                of_images, freedom = of_groups, min(freedom, most)
         means = values[metric] @ units
         of_units = float(means.var(ddof=1)) / len(means)
         found[metric] = _student(values[metric], float(means.mean()), of_units, of_images, len(means), freedom)
@@ -174,9 +174,8 @@ def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -
 def _group_variance(each: Floats, truth: Labels, groups: Labels, metric: str) -> tuple[float, float]:
     """The variance that groups (N,) of test images give the mean over the units, by the jackknife that leaves out one group at a time
     (Efron & Tibshirani, 1993, chapter 11), linearized; and the degrees of freedom that so many groups allow: groups of uneven size
-    count as n^2 / sum n_g^2 even ones (Kish, 1965). What it has in common with the repetitions is subtracted of LEAST_GROUPS and more;
-    fewer do not tell it well enough. Single images, and a single group, which says nothing of others, count as
-    they are."""
+    count as n^2 / sum n_g^2 even ones (Kish, 1965). What groups have in common with single repetitions is subtracted, and degrees
+    of freedom with it (Satterthwaite). Single images, and a single group, which says nothing of others, count as they are."""
     k = class_of(metric)
     mine = np.ones(len(truth), bool) if k is None else truth == k
     labels, numbers = truth[mine], np.unique(groups[mine], return_inverse=True)[1]
@@ -190,9 +189,10 @@ def _group_variance(each: Floats, truth: Labels, groups: Labels, metric: str) ->
     sums = sums / (1 - sizes / sizes.sum())  # a group draws the mean, from which it differs, towards itself
     factor, freedom = (len(sizes) - 1) / len(sizes), float(sizes.sum() ** 2 / (sizes**2).sum()) - 1
     variance, of_single = factor * (sums.mean(axis=0) ** 2).sum(), factor * (sums**2).sum(axis=1).mean()
-    if len(each) >= LEAST_UNITS and freedom >= LEAST_GROUPS:
-        variance -= max(0.0, of_single - variance) / (len(each) - 1)
-    return max(0.0, float(variance)), max(1.0, freedom)
+    if len(each) >= LEAST_UNITS and variance > 0:
+        rest = max(0.0, 1 - max(0.0, of_single / variance - 1) / (len(each) - 1))
+        variance, freedom = variance * rest, freedom * rest**2  # of a difference, Satterthwaite
+    return float(variance), max(1.0, freedom)
 
 
 def least_image_variance(counts: Labels, metric: str) -> float:

@@ -29,11 +29,11 @@ def simulate(rng, sizes, of_groups=0.0, num_seeds=6):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "most"),
-    [([60] * 8, 8), ([25] * 20, 20), ([200, 40, 40, 40, 40, 40, 40, 40], 8)],
+    "sizes",
+    [[60] * 8, [25] * 20, [200, 40, 40, 40, 40, 40, 40, 40]],
     ids=["eight groups", "twenty groups", "one large group"],
 )
-def test_intervals_hold_the_truth_though_groups_differ(sizes, most):
+def test_intervals_hold_the_truth_though_groups_differ(sizes):
     """One by one, the images seem to know much more than they do."""
     rng = np.random.default_rng(0)
     missed, num_studies = {"grouped": 0, "alone": 0}, 150
@@ -42,7 +42,6 @@ def test_intervals_hold_the_truth_though_groups_differ(sizes, most):
         for name, of in (("grouped", groups), ("alone", None)):
             found = paired_differences(truth, arm, baseline, NUM_CLASSES, groups=of)["accuracy"]
             missed[name] += not found.low <= 0 <= found.high
-            assert name == "alone" or found.image_freedom <= most - 1
     assert stats.binomtest(missed["grouped"], num_studies, 0.05).pvalue > 0.001
     assert missed["alone"] > 0.2 * num_studies > 2 * missed["grouped"]
 
