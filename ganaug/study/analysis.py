@@ -39,7 +39,7 @@ class Evidence:
 
     outcomes: Mapping[tuple[str, Repetition], Outcome]  # of repetitions and probes
     truths: Sequence[npt.NDArray[np.int64]]  # labels of each split's test images
-    test_groups: npt.NDArray[
+    judged_groups: npt.NDArray[
         np.int64
     ]  # (N,) of the first split's test images; those with equal numbers belong together
     num_train: Sequence[int]  # training images of each split
@@ -117,7 +117,7 @@ def differences_of(plan: Plan, evidence: Evidence, pair: tuple[str, str], num_cl
         repetitions = plan.repetitions()
         gans = [repetition.gan for repetition in repetitions] if is_clustered(plan, pair) else None
         predictions = evidence.both(pair, repetitions)
-        return paired_differences(evidence.truths[0], *predictions, num_classes, gans, evidence.test_groups)
+        return paired_differences(evidence.truths[0], *predictions, num_classes, gans, evidence.judged_groups)
     per_split = []
     for split, truth in enumerate(evidence.truths):
         mine = [repetition for repetition in plan.repetitions() if repetition.split == split]

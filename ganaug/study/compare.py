@@ -203,7 +203,7 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
     return Evidence(
         outcomes={key: outcomes[piece.name] for key, piece in wanted.items()},
         truths=[sources.truth(gan_name(split, 0)) for split in range(plan.splits)],
-        test_groups=sources.test_groups(gan_name(0, 0)),
+        judged_groups=sources.judged_groups(gan_name(0, 0)),
         num_train=[len(sources.images(gan_name(split, 0)).indices("train")) for split in range(plan.splits)],
         choices=tuple(choices),
         longest=pace.longest,

@@ -79,7 +79,7 @@ class Sources:
         """Labels (N,) of the unit's test images."""
         return self.images(unit).labels[self.judged_rows(unit)]
 
-    def test_groups(self, unit: str) -> npt.NDArray[np.int64]:
+    def judged_groups(self, unit: str) -> npt.NDArray[np.int64]:
         """(N,): test images of the unit with equal numbers belong together, as the data's groups and copies tell."""
         images = self.images(unit)
         groups = [images.groups[row] for row in self.judged_rows(unit)]

@@ -188,7 +188,7 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
     num_test = sum(counts["test"].values())
     if num_test < FEW_TEST_IMAGES:
         notes.append(f"Only {num_test} test images: differences of a few points cannot be told from chance.")
-    groups = len(np.unique(evidence.test_groups))
+    groups = len(np.unique(evidence.judged_groups))
     if plan.splits == 1 and groups < num_test / 2:
         few = f": fewer than {FEW_GROUPS} hardly tell of others" if groups < FEW_GROUPS else ""
         notes.append(f"The {num_test} test images are of {groups} groups, which count as one each{few}.")

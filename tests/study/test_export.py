@@ -24,7 +24,7 @@ def exported(tiny_study, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def test_images(tiny_run, tmp_path_factory):
+def judged_images(tiny_run, tmp_path_factory):
     """The study's test images as files, in their order, and their labels."""
     folder = tmp_path_factory.mktemp("images")
     images, labels = load(tiny_run / "data").subset("test")
@@ -41,8 +41,8 @@ def stored_probabilities(study, arm):
 
 
 @pytest.mark.parametrize("arm", [BASELINE, "scratch/real+synthetic", "discriminator/real"])
-def test_an_exported_classifier_predicts_what_the_study_scored(tiny_study, test_images, tmp_path, arm):
-    folder, labels = test_images
+def test_an_exported_classifier_predicts_what_the_study_scored(tiny_study, judged_images, tmp_path, arm):
+    folder, labels = judged_images
     file = export_classifier(tiny_study, tmp_path / "a.safetensors", arm=arm)
     table = predict(file, folder)
     found = table[[f"p({name})" for name in CLASS_NAMES]].to_numpy()
