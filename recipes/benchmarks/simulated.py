@@ -18,8 +18,9 @@ REPETITIONS, TEST_IMAGES, NUM_CLASSES = (5, 10, 20), (200, 600, 2000), 10
 # arm, and of each image in each training; standard deviations, but for the two means.
 # `few`: so many test images of every second class, where it is given; else as many of each. `groups`: so many groups of test images,
 # say of one board each, whose effects differ by `of_groups`, too; study and truth are of other groups.
+MIXED = {"easy": 3.0, "image": 2.5, "effect": 0.3, "effects": 0.6, "shared": 0.25, "arm": 0.15, "noise": 1.0}
 SITUATIONS: dict[str, dict[str, float]] = {
-    "mixed": {"easy": 3.0, "image": 2.5, "effect": 0.3, "effects": 0.6, "shared": 0.25, "arm": 0.15, "noise": 1.0},
+    "mixed": MIXED,
     "images matter": {
         "easy": 3.0,
         "image": 2.5,
@@ -29,27 +30,8 @@ SITUATIONS: dict[str, dict[str, float]] = {
         "arm": 0.02,
         "noise": 0.2,
     },
-    "few of some classes": {
-        "easy": 3.0,
-        "image": 2.5,
-        "effect": 0.3,
-        "effects": 0.6,
-        "shared": 0.25,
-        "arm": 0.15,
-        "noise": 1.0,
-        "few": 10,
-    },
-    "in groups": {
-        "easy": 3.0,
-        "image": 2.5,
-        "effect": 0.3,
-        "effects": 0.6,
-        "shared": 0.25,
-        "arm": 0.15,
-        "noise": 1.0,
-        "groups": 12,
-        "of_groups": 0.6,
-    },
+    "few of some classes": {**MIXED, "few": 10},
+    "in groups": {**MIXED, "groups": 12, "of_groups": 0.6},
     "seeds matter": {"easy": 3.0, "image": 2.5, "effect": 0.3, "effects": 0.2, "shared": 0.3, "arm": 0.5, "noise": 0.5},
 }
 
