@@ -22,6 +22,7 @@ from .backbones import OWN, Classifier, build_torchvision
 from .training import predict as predict_arrays
 
 HEADER = "ganaug"  # the key of the file's metadata
+HOW_TO_MAKE = "Make one: ganaug export-classifier STUDY --out FILE.safetensors"
 BATCH = 256  # images that are in memory at a time
 
 
@@ -70,9 +71,6 @@ def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise GanaugError(f"{path} is damaged: {str(error).splitlines()[0]}. {HOW_TO_MAKE}") from None
     return model.eval(), card
-
-
-HOW_TO_MAKE = "Make one: ganaug export-classifier STUDY --out FILE.safetensors"
 
 
 def build(card: Card, state: dict[str, Tensor]) -> nn.Module:

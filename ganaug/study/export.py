@@ -32,6 +32,11 @@ def export_classifier(study: str | Path, out: str | Path, *, arm: str | None = N
     if chosen not in content["arms"]:
         raise GanaugError(f"{folder} has no arm {chosen!r}; it has {', '.join(content['arms'])}.")
     path = classifier_file(folder, chosen)
+    if not path.is_file():
+        raise GanaugError(
+            f"{folder} keeps no classifier of {chosen}: an earlier ganaug made it, or the file was removed. Delete "
+            f"{folder / 'study.json'} and repeat ganaug compare: it trains again what is missing."
+        )
     model, card = load_classifier(path)
     if target.suffix.lower() == ".onnx":
         export_onnx(target, model, card)

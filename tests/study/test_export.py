@@ -1,6 +1,7 @@
 """The classifiers of a study as files: they predict what the study scored."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from small import CLASS_NAMES
+from studies import DEMO
 
 from ganaug.classify.predictor import HEADER, load_classifier, predict
 from ganaug.data.cache import load
@@ -15,6 +17,7 @@ from ganaug.data.images import encode_png
 from ganaug.errors import GanaugError
 from ganaug.runs import read_json
 from ganaug.study.arms import BASELINE
+from ganaug.study.compare import compare
 from ganaug.study.export import best_arm, export_classifier
 
 
@@ -128,6 +131,21 @@ def test_what_is_no_classifier_is_refused(exported, tiny_run, tmp_path):
         save_file(weights, tmp_path / "a.safetensors", {HEADER: header})
         with pytest.raises(GanaugError, match=message):
             load_classifier(tmp_path / "a.safetensors")
+
+
+def test_a_study_that_keeps_no_classifiers_says_how_to_get_them(tiny_study, tiny_run, tmp_path):
+    study = shutil.copytree(tiny_study, tmp_path / "study")
+    shutil.rmtree(study / "classifiers")
+    with pytest.raises(GanaugError, match=r"Delete .* and repeat ganaug compare"):
+        export_classifier(study, tmp_path / "a.safetensors")
+    (study / "study.json").unlink()
+    for path in (study / "pieces").glob("*.safetensors"):
+        path.unlink()
+    compare(tiny_run, study, recipe=DEMO)
+    export_classifier(study, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == export_classifier(
+        tiny_study, tmp_path / "b.safetensors"
+    ).read_bytes()
 
 
 def test_what_cannot_be_exported_is_said(tiny_study, tmp_path):
