@@ -6,7 +6,7 @@ from typing import Any
 
 from .result import Choice, Mixing, Result, Training, Tried
 from .tables import show_value
-from .words import count, describe_arm, lower_first, percent, split_arm
+from .words import NO_SHARE, count, describe_arm, lower_first, percent, split_arm
 
 # diet -> what stands beside the real images
 BESIDE = {"real+synthetic": "synthetic images", "duplicated": "copies", "smote": "images of SMOTE"}
@@ -154,7 +154,6 @@ def not_worth_mixing(result: Result) -> str:
     against = sum(not worth for worth in asked)
     if not against:
         return ""
-    said = "no share of synthetic images did better than none by more than a standard error"
     if against < len(asked):
-        return f"On the inner folds of {against} of {len(asked)} splits {said}."
-    return f"On the inner folds {said}" + ("." if result.verdict == "helps" else ": they are not worth using here.")
+        return f"On the inner folds of {against} of {len(asked)} splits {NO_SHARE}."
+    return f"On the inner folds {NO_SHARE}" + ("." if result.verdict == "helps" else ": they are not worth using here.")

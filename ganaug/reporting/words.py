@@ -28,6 +28,7 @@ SOURCES = {
 }
 VERDICT_SIGNS = {"helps": "▲", "hurts": "▼", "equivalent": "■", "inconclusive": "●"}  # as the charts mark them
 NONE = "–"
+NO_SHARE = "no share of synthetic images did better than none by more than a standard error"
 
 
 def split_arm(arm: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import pandas as pd
 from ..classify.predictor import Card, save_classifier
 from ..classify.training import Labeled
 from ..progress import say, warn
+from ..reporting.words import NO_SHARE
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
 from ..settings import Recipe, Verdict, dump_recipe
 from .analysis import Evidence, analyse
@@ -26,7 +27,6 @@ from .statistics import METRICS, confusion_matrices, recalls, score
 
 NUM_EXAMPLES = 20  # images of each class kept for the report
 FEW_SEEDS, FEW_TEST_IMAGES, FEW_GROUPS = 6, 200, 10
-NO_SHARE = "no share of synthetic images did better than none by more than a standard error"
 
 
 def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) -> Comparison:
