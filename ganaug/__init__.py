@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from .errors import GanaugError
     from .gan.training import Estimate, estimate_fit, fit
     from .pipeline import demo, run
+    from .recipe import load_recipe
     from .reporting.page import report
-    from .settings import Recipe, load_recipe
+    from .settings import Recipe
     from .study.compare import compare, estimate_compare
     from .study.comparison import Comparison
     from .study.export import export_classifier
@@ -39,7 +40,7 @@ _HOMES = {
     "estimate_fit": "gan.training",
     "export_classifier": "study.export",
     "fit": "gan.training",
-    "load_recipe": "settings",
+    "load_recipe": "recipe",
     "predict": "classify.predictor",
     "rebuild": "synthesis.rebuild",
     "report": "reporting.page",

@@ -13,7 +13,8 @@ import click
 from . import __version__
 from .errors import GanaugError
 from .progress import LOGGER, format_duration
-from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS, Recipe, load_recipe_mapping, parse_duration
+from .recipe import load_recipe_mapping
+from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS, Recipe, parse_duration
 
 FAILED, BAD_INPUT = 1, 2  # exit codes: of --fail-if, and as of a wrong option
 
@@ -100,6 +101,7 @@ DATA_SETTINGS = (
     "data.group_regex",
     "data.limit_per_class",
     "data.mirror",
+    "data.unlabeled",
     ("data.seed", "--split-seed"),
 )
 FIT_SETTINGS = ("fit.strategy", "fit.family", "fit.loss", "fit.seed", "fit.device")

@@ -12,9 +12,10 @@ from .data.source import refuse_inside
 from .devices import resolve_device
 from .errors import GanaugError
 from .gan.training import fit
+from .recipe import RecipeLike, dump_recipe, load_recipe
 from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
-from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, RecipeLike, dump_recipe, load_recipe, parse_budget
+from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, parse_budget
 from .study.case import refuse_hopeless, refuse_leaky
 from .study.compare import compare
 from .synthesis.plan import COUNT_REQUESTS, plan_counts
@@ -52,7 +53,7 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
     resolved = _settle_recipe(root, budget, recipe)
     run_folder = RunFolder(root / "run")
     if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
-        verify_source(data, run_folder.data)
+        verify_source(data, resolved.data.unlabeled, run_folder.data)
     else:
         if not run_folder.info.is_file():
             refuse_vain(data, run_folder, resolved)

@@ -4,15 +4,11 @@ They stand in one module, apart from the stages, because the command line shows 
 A default exists here and nowhere else: the command line and the documentation read it from these fields.
 """
 
-import difflib
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from .errors import GanaugError
 
@@ -105,6 +101,10 @@ class DataSettings(Settings):
         "auto",
         description="Reflections under which an image keeps its class, used to augment GAN and classifiers alike; "
         "auto allows those that classifiers of the training images are found to survive.",
+    )
+    unlabeled: Path | None = Field(
+        None,
+        description="A folder or zip of images of the same classes whose labels are not known: the GAN learns from them, too.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the held-out split and of the limited draw.")
 
@@ -368,131 +368,3 @@ class Recipe(Settings):
     curation: CurationSettings = CurationSettings()
     compare: CompareSettings = CompareSettings()
     report: ReportSettings = ReportSettings()
-
-
-RecipeLike = Recipe | Mapping[str, Any] | str | Path | None
-
-
-def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe:
-    """A recipe from a file (.yaml, .yml, .toml), a nested mapping such as {"fit": {"steps": 2000}}, or a `Recipe`.
-
-    `base` gives the values that it does not set, in place of the defaults. Raises `GanaugError` naming every unknown key
-    or wrong value and what was expected.
-    """
-    values: Mapping[str, Any] = {} if base is None else base.model_dump()
-    if isinstance(recipe, Recipe):
-        values = _merge(values, recipe.model_dump(exclude_unset=True))
-    elif isinstance(recipe, Mapping):
-        values = _merge(values, recipe)
-    elif recipe is not None:
-        values = _merge(values, _read_recipe_file(Path(recipe)))
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise GanaugError(
-            "\n".join(dict.fromkeys(_explain(item) for item in _merge_branches(error.errors())))
-        ) from None
-
-
-def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
-    """`wanted` with what a run has settled already, wherever it leaves that open."""
-    settled = {}
-    for stage, names in {"data": ("image_size", "mirror"), "fit": ("precision", "steps", "threads", "width")}.items():
-        asked, known = getattr(wanted, stage), getattr(stored, stage)
-        still_open = [name for name in names if getattr(asked, name) in ("auto", None)]
-        settled[stage] = asked.model_copy(update={name: getattr(known, name) for name in still_open})
-    return wanted.model_copy(update=settled)
-
-
-def load_recipe_mapping(recipe: Path | None, overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe file, `stage.key=value` texts and a nested mapping set, later ones over earlier ones; not validated."""
-    values = _merge({}, {} if recipe is None else _read_recipe_file(recipe))
-    for override in overrides:
-        values = _merge(values, _parse_override(override))
-    return _merge(values, given)
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML that `load_recipe` reads back to the same settings."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-
-
-def _read_recipe_file(path: Path) -> Mapping[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GanaugError(f"the recipe {path} cannot be read: {error}. Give a YAML or TOML text file.") from None
-    try:
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise GanaugError(
-            f"the recipe {path} is not valid {'TOML' if path.suffix == '.toml' else 'YAML'}: {error}"
-        ) from None
-    if values is None:
-        return {}
-    if not isinstance(values, Mapping):
-        raise GanaugError(
-            f"the recipe {path} must hold sections such as 'fit:' with 'key: value' lines, not a {type(values).__name__}."
-        )
-    return {
-        stage: settings for stage, settings in values.items() if settings is not None
-    }  # a heading with nothing below
-
-
-def _parse_override(text: str) -> Mapping[str, Any]:
-    key, separator, value = text.partition("=")
-    stage, dot, name = key.strip().partition(".")
-    if not separator or not dot or not name:
-        raise GanaugError(f"--set expects stage.key=value, for example fit.steps=2000; got {text!r}.")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        parsed = value
-    return {stage: {name: parsed}}
-
-
-def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The stages of both; of a stage the settings of both, of which a later value replaces an earlier one whole."""
-    merged = dict(base)
-    for stage, settings in extra.items():
-        below = merged.get(stage)
-        if isinstance(below, Mapping) and isinstance(settings, Mapping):
-            settings = {**below, **settings}
-        merged[stage] = settings
-    return merged
-
-
-def _merge_branches(items: Sequence[Any]) -> list[Any]:
-    """One error for each setting: one that may be of several kinds has an error, and a part of its path, for each of them."""
-    merged: dict[tuple[str, ...], Any] = {}
-    for item in items:
-        path = tuple(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden" or all(isinstance(part, int) for part in item["loc"][2:]):
-            merged[path] = item
-        elif path[:2] in merged:
-            merged[path[:2]]["msg"] += f"; or {item['msg'][0].lower()}{item['msg'][1:]}"
-        else:
-            merged[path[:2]] = {**item, "loc": path[:2]}
-    return list(merged.values())
-
-
-def _explain(item: Any) -> str:
-    path = [str(part) for part in item["loc"]]
-    name = ".".join(path)
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {'.'.join([*path[:-1], close[0]])}?" if close else f"known: {', '.join(known)}."
-        return f"unknown setting {name}: {hint}"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"setting {name} = {item['input']!r}: {message[0].lower()}{message[1:]}."
-
-
-def _known_keys(path: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)

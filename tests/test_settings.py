@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from ganaug import GanaugError, Recipe, load_recipe
 from ganaug.gan.strategies import STRATEGIES
 from ganaug.progress import format_duration
-from ganaug.settings import dump_recipe, load_recipe_mapping, parse_budget, parse_duration
+from ganaug.recipe import dump_recipe, load_recipe_mapping
+from ganaug.settings import parse_budget, parse_duration
 
 STAGES = {name: field.annotation for name, field in Recipe.model_fields.items()}
 FIELDS = [(stage, name) for stage, model in STAGES.items() for name in model.model_fields]

@@ -19,8 +19,9 @@ from .check import CheckReport, format_problem, inspect_scan, summarize_problem
 from .duplicates import join_groups
 from .images import Pixels, match_channels
 from .scan import FileRecord, Scan, peek_sizes, scan
-from .source import Source, Split, open_source
+from .source import Source, Split, open_source, open_unlabeled
 from .split import draw, group_of, hold_out
+from .unlabeled import Unlabeled, load_unlabeled, read_unlabeled, save_unlabeled
 
 LARGEST_SIZE = 32  # that "auto" picks on a CPU: what trains in minutes there
 LARGEST_SIZE_CUDA = 128
@@ -34,7 +35,7 @@ class ImageSet:
 
     `splits` (N,) holds "train", "valid" or "test"; `files` the names inside the data; images with equal
     `groups` belong on one side of any split. `image_size` is S in pixels,
-    `channels` is C: 1 where all images are gray, else 3.
+    `channels` is C: 1 where all images are gray, else 3. `unlabeled` images are in no split.
     """
 
     images: Pixels
@@ -45,6 +46,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     image_size: int
     channels: int
+    unlabeled: Unlabeled | None = None
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
         return np.flatnonzero(self.splits == split)
@@ -87,17 +89,22 @@ def prepare(data: str | Path, settings: DataSettings, folder: Path, device_kind:
         (warn if problem.kind in URGENT else say)(summarize_problem(problem))
     chosen, splits, groups = _choose(scanned, source.class_names, settings)
     info = {"request": wanted, "check": report.to_json(), "image_size": image_size}
-    _write(folder, source, scanned, chosen, splits, groups, info)
+    _write(folder, source, scanned, chosen, splits, groups, info, settings)
     return load(folder), report
 
 
-def verify_source(data: str | Path, folder: Path) -> None:
-    """Raises `GanaugError` if `folder` was prepared from other images than those that `data` holds now."""
-    if read_json(folder / "set.json").get("request", {}).get("identity") != open_source(data).identity:
-        raise GanaugError(
-            f"{data} is not what {folder.parent} was begun with: files were added, removed or changed. "
-            "Give the same data, or another --out."
-        )
+def verify_source(data: str | Path, unlabeled: Path | None, folder: Path) -> None:
+    """Raises `GanaugError` if `folder` was prepared from other images than those that `data` and `unlabeled` hold now."""
+    request = read_json(folder / "set.json").get("request", {})
+    for given, known, found in (
+        (data, request.get("identity"), open_source(data).identity),
+        (unlabeled, request.get("unlabeled"), _identify_unlabeled(unlabeled)),
+    ):
+        if known != found:
+            raise GanaugError(
+                f"{given} is not what {folder.parent} was begun with: files were added, removed or changed. "
+                "Give the same data, or another --out."
+            )
 
 
 def load(folder: Path) -> ImageSet:
@@ -116,16 +123,17 @@ def load(folder: Path) -> ImageSet:
             class_names=tuple(info["class_names"]),
             image_size=int(info["image_size"]),
             channels=int(info["channels"]),
+            unlabeled=load_unlabeled(folder),
         )
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise GanaugError(
             f"the prepared data in {folder} cannot be read: {error}. Delete the folder and run again."
         ) from None
-    expected = (len(rows), image_set.channels, image_set.image_size, image_set.image_size)
-    if images.shape != expected:
+    shape = (image_set.channels, image_set.image_size, image_set.image_size)
+    if images.shape != (len(rows), *shape):
         raise GanaugError(
             f"the prepared data in {folder} is damaged: its images have shape {images.shape}, "
-            f"its index tells {expected}. Delete the folder and run again."
+            f"its index tells {(len(rows), *shape)}. Delete the folder and run again."
         )
     return image_set
 
@@ -138,6 +146,8 @@ def resplit(source: Path, target: Path, splits: npt.NDArray[np.str_]) -> None:
     chosen = np.flatnonzero(splits != "")
     with written_whole(target / "images.npy") as temporary, temporary.open("wb") as file_of_images:
         np.save(file_of_images, load(source).images[chosen])
+    if (unlabeled := load(source).unlabeled) is not None:  # what they show is asked anew, of those that train now
+        save_unlabeled(target, unlabeled.images, unlabeled.files)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -148,10 +158,14 @@ def resplit(source: Path, target: Path, splits: npt.NDArray[np.str_]) -> None:
 
 def _describe(source: Source, settings: DataSettings, largest: int) -> dict[str, Any]:
     """What decides the result: two equal descriptions give the same prepared data. Mirroring happens later."""
-    values = settings.model_dump(mode="json", exclude={"mirror"})
+    values = settings.model_dump(mode="json", exclude={"mirror", "unlabeled"})
     if settings.image_size == "auto":
         values["largest_size"] = largest
-    return {"identity": source.identity, "settings": values}
+    return {"identity": source.identity, "unlabeled": _identify_unlabeled(settings.unlabeled), "settings": values}
+
+
+def _identify_unlabeled(path: Path | None) -> str | None:
+    return None if path is None else open_unlabeled(path).identity
 
 
 def _choose_size(source: Source, largest: int) -> int:
@@ -206,8 +220,9 @@ def _write(
     splits: npt.NDArray[np.str_],
     groups: npt.NDArray[np.int64],
     info: dict[str, Any],
+    settings: DataSettings,
 ) -> None:
-    """images.npy, index.csv, and set.json last: its presence says that the others are whole."""
+    """images.npy, index.csv, those without labels, and set.json last: its presence says that the others are whole."""
     assert scanned.pixels is not None
     records = [scanned.records[index] for index in chosen]
     channels = max(record.channels for record in records)
@@ -221,6 +236,8 @@ def _write(
     with written_whole(folder / "images.npy") as temporary, temporary.open("wb") as file:
         np.save(file, images)
     write_text(folder / "index.csv", _format_index(records, splits, groups, source.class_names))
+    if settings.unlabeled is not None:
+        save_unlabeled(folder, *read_unlabeled(settings.unlabeled, images, settings.resize))
     names = {"class_names": list(source.class_names), "channels": channels, "source": source.path.name}
     write_json(folder / "set.json", {"schema": SCHEMA, **names, **info})
 

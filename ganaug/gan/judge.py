@@ -47,6 +47,24 @@ def shrink(images: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(images, size) if images.shape[-1] > size else images
 
 
+def shrunk(images: Tensor, size: int) -> Tensor:
+    """Images (N, C, S, S) uint8 as floats in [-1, 1], as large as a judge sees them."""
+    return torch.cat([shrink(to_float(images[i : i + 256]), size) for i in range(0, len(images), 256)])
+
+
+def operations_of(allowed: Collection[str]) -> list[str]:
+    """Those of AUGMENT that are `allowed`."""
+    return [name for name in AUGMENT if name in allowed]
+
+
+def build_judge(num_classes: int, image_size: int, channels: int, seed: int, device: torch.device) -> Judge:
+    """An untrained one, drawn from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        judge = Judge(num_classes, image_size, channels)
+    return judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
 def train_judge(
     images: Tensor,
     labels: Tensor,
@@ -60,19 +78,16 @@ def train_judge(
 
     It learns from augmented images: by those of AUGMENT that are `allowed`.
     """
-    operations = [name for name in AUGMENT if name in allowed]
+    operations = operations_of(allowed)
     device = images.device
     rng = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        judge = Judge(num_classes, images.shape[-1], images.shape[1])
-    judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    judge = build_judge(num_classes, images.shape[-1], images.shape[1], seed, device)
     weights = [weight for weight in judge.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=NUM_UPDATES + 1, pct_start=0.2)
     rows = [torch.where(labels.cpu() == k)[0] for k in range(num_classes)]
     rows = [of_class for of_class in rows if len(of_class)]
-    small = torch.cat([shrink(to_float(images[i : i + 256]), judge.size) for i in range(0, len(images), 256)])
+    small = shrunk(images, judge.size)
     for _ in range(NUM_UPDATES):
         classes = torch.randint(len(rows), (BATCH_SIZE,), generator=rng).tolist()
         picks = torch.stack([rows[c][torch.randint(len(rows[c]), (), generator=rng)] for c in classes]).to(device)

@@ -14,13 +14,16 @@ from ..data.cache import ImageSet, load, prepare, resplit, verify_source
 from ..data.check import CheckReport, format_report
 from ..data.source import refuse_inside
 from ..data.split import hold_out
+from ..data.unlabeled import UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import format_duration, say
+from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, RunFolder, describe_versions, read_json, write_json, write_text
-from ..settings import FitSettings, Recipe, RecipeLike, dump_recipe, keep_settled, load_recipe
+from ..settings import FitSettings, Recipe
 from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
+from .selftraining import SURE, self_train
 from .steps import TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import settle_mirror
@@ -85,8 +88,11 @@ def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed:
     elif read_json(target.info)["complete"]:
         return
     recipe = load_recipe(run.recipe)
-    images = load(target.data)
-    same = _trained_files(images) == _trained_files(load(run.data))
+    images, of_run = load(target.data), load(run.data)
+    same = _trained_files(images) == _trained_files(of_run)
+    if same and of_run.unlabeled is not None and of_run.unlabeled.labels is not None:
+        save_labels(target.data, of_run.unlabeled.files, of_run.unlabeled.labels)
+        images = load(target.data)
     data = recipe.data.model_copy(update={} if same else {"mirror": info.get("mirror") or recipe.data.mirror})
     fit_settings = recipe.fit.model_copy(update={"seed": seed, "threads": 1, "device": device})
     again = recipe.model_copy(update={"data": data, "fit": fit_settings})
@@ -105,6 +111,7 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
     torch.set_num_threads(resolved.fit.threads or 1)
     asked = read_json(folder.info).get("mirror") if folder.info.is_file() else resolved.data.mirror
     resolved = settle_mirror(resolved, split_images(images, resolved, device)[0], len(images.class_names))
+    images = label_unlabeled(folder.data, images, resolved, device)
     resolved = _settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
@@ -112,6 +119,25 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
     total_steps = train_members(folder, members, images, resolved, device, begun)
     write_text(folder.recipe, dump_recipe(_settle(resolved, images.image_size, device, total_steps)))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=True))
+
+
+def label_unlabeled(folder: Path, images: ImageSet, recipe: Recipe, device: torch.device) -> ImageSet:
+    """The images, with labels for those of the unlabeled ones that a classifier of the training images is sure of. The prepared
+    data in `folder` keeps them; they depend on the training images and on `data.seed`, not on the GAN's seed."""
+    if images.unlabeled is None or images.unlabeled.labels is not None:
+        return images
+    train = to_tensors(images, images.indices("train"), device)
+    heap = torch.tensor(images.unlabeled.images).to(device)
+    dtype, num_classes = resolve_precision(recipe.fit.precision, device), len(images.class_names)
+    chances = self_train(train, heap, num_classes, recipe.data.mirror, recipe.data.seed, dtype, recipe.fit.augment)
+    highest, labels = chances.max(dim=1)
+    sure = highest >= SURE
+    save_labels(folder, images.unlabeled.files, torch.where(sure, labels, UNKNOWN).numpy())
+    say(
+        f"unlabeled images: {int(sure.sum()):,} of {len(sure):,} are learned from, as what a classifier is at least {SURE:.0%} sure to "
+        "see in them".replace("%", " %")
+    )
+    return load(folder)
 
 
 def train_members(
@@ -151,7 +177,8 @@ def train_members(
 
 
 def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[LabeledTensors, LabeledTensors]:
-    """The images to train on and those held out to judge the training by, whole on the device.
+    """The images to train on, with those of the unlabeled ones whose labels were found, and those held out to judge the training
+    by, whole on the device.
 
     The data's own validation split, where it has one; else `fit.validation` of every class of at least MIN_TO_HOLD_OUT
     training images, where groups stay on one side. The test split is in neither.
@@ -170,7 +197,12 @@ def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tupl
             )
             held_out = train[spared][chosen]
             train = np.setdiff1d(train, held_out)
-    return to_tensors(images, train, device), to_tensors(images, held_out, device)
+    labeled, held_out_ones = to_tensors(images, train, device), to_tensors(images, held_out, device)
+    if images.unlabeled is None:
+        return labeled, held_out_ones
+    pixels, found = (torch.from_numpy(part) for part in images.unlabeled.sure())
+    more = LabeledTensors(torch.cat([labeled.images, pixels.to(device)]), torch.cat([labeled.labels, found]))
+    return more, held_out_ones
 
 
 def to_tensors(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> LabeledTensors:
@@ -246,9 +278,9 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
     if folder.info.is_file():
         if not resume:
             raise GanaugError(f"{folder.root} already holds a run. Go on with it: --resume; or give another --out.")
-        verify_source(data, folder.data)
         stored = load_recipe(folder.recipe)
         wanted = keep_settled(load_recipe(recipe, base=stored), stored)
+        verify_source(data, wanted.data.unlabeled, folder.data)
         if wanted.model_dump(exclude=_FREE) != stored.model_dump(exclude=_FREE):
             raise GanaugError(
                 f"{folder.root} was begun with other settings: {_differences(stored, wanted)}. "

@@ -9,8 +9,9 @@ import jinja2
 
 from ..errors import GanaugError
 from ..progress import format_duration, say
+from ..recipe import RecipeLike, load_recipe
 from ..runs import write_text
-from ..settings import RecipeLike, ReportSettings, load_recipe
+from ..settings import ReportSettings
 from . import choices, words
 from .files import Study, read_study
 from .result import Result

@@ -9,6 +9,8 @@ STARTS = {"scratch": "From scratch", "discriminator": "From the discriminator"}
 DIETS = {
     "real": "real only",
     "real+synthetic": "real + synthetic",
+    "real+unlabeled": "real + unlabeled",
+    "real+unlabeled+synthetic": "real + unlabeled + synthetic",
     "duplicated": "real images twice",
     "oversampled": "classes oversampled",
     "smote": "real + SMOTE",
@@ -17,7 +19,7 @@ DIETS = {
     "longer": "given the GAN's time",
     "other-seeds": "other seeds (control)",
 }
-SYNTHETIC_DIETS = ("real+synthetic", "synthetic")
+SYNTHETIC_DIETS = ("real+synthetic", "real+unlabeled+synthetic", "synthetic")
 SOURCES = {
     "split": "Split of the data",
     "gan": "GAN's seed",

@@ -79,6 +79,7 @@ class Arm:
     augmentation: str = "classical"
     given_the_gans_time: bool = False  # trained longer by the time that the GAN took
     seed_shift: int = 0  # other seeds than the rest of the repetition has
+    unlabeled: bool = False  # unlabeled images are real ones, too, of the classes that `fit` found in them
 
     @property
     def uses_pool(self) -> bool:
@@ -94,6 +95,11 @@ class Arm:
         return self.uses_pool or self.init == "discriminator"
 
     @property
+    def needs_fit(self) -> bool:
+        """Whether it needs what `fit` made of the training images that it is judged with."""
+        return self.uses_gan or self.unlabeled
+
+    @property
     def is_tuned_as_baseline(self) -> bool:
         """Whether it takes over what was chosen for the baseline, from which it differs in nothing that could be tuned."""
         return self.given_the_gans_time or self.seed_shift != 0
@@ -101,6 +107,7 @@ class Arm:
 
 BASELINE = "scratch/real"
 MIXED = "scratch/real+synthetic"
+SELF_TRAINED = "scratch/real+unlabeled"
 CONTROL = "scratch/other-seeds"  # of the study itself: what chance alone does
 
 ARMS: dict[str, Arm] = {
@@ -108,6 +115,8 @@ ARMS: dict[str, Arm] = {
     MIXED: Arm("scratch", with_synthetic),
     "discriminator/real": Arm("discriminator", real),
     "discriminator/real+synthetic": Arm("discriminator", with_synthetic),
+    SELF_TRAINED: Arm("scratch", real, unlabeled=True),
+    "scratch/real+unlabeled+synthetic": Arm("scratch", with_synthetic, unlabeled=True),
     "scratch/duplicated": Arm("scratch", duplicated),
     "scratch/oversampled": Arm("scratch", oversampled),
     "scratch/smote": Arm("scratch", smote),
@@ -120,8 +129,19 @@ ARMS: dict[str, Arm] = {
 FACTORIAL = (BASELINE, MIXED, "discriminator/real", "discriminator/real+synthetic")
 
 
-SYNTHETIC_QUESTIONS = ((MIXED, BASELINE), ("discriminator/real+synthetic", "discriminator/real"))
-RIVALS = ("scratch/duplicated", "scratch/oversampled", "scratch/smote", "scratch/trivialaugment", "scratch/longer")
+SYNTHETIC_QUESTIONS = (
+    (MIXED, BASELINE),
+    ("discriminator/real+synthetic", "discriminator/real"),
+    ("scratch/real+unlabeled+synthetic", SELF_TRAINED),
+)
+RIVALS = (
+    SELF_TRAINED,
+    "scratch/duplicated",
+    "scratch/oversampled",
+    "scratch/smote",
+    "scratch/trivialaugment",
+    "scratch/longer",
+)
 
 
 def questions(arms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -129,9 +149,9 @@ def questions(arms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     result is seen: what synthetic images do, or where there is nothing to tell that by, what the first other arm does. Then every
     arm against the baseline, and synthetic images against what could have done the same without a GAN."""
     asked = [(arm, BASELINE) for arm in arms if arm != BASELINE]
-    within = SYNTHETIC_QUESTIONS[1]
-    if set(within) <= set(arms):
-        asked.insert(asked.index((within[0], BASELINE)), within)
+    for within in SYNTHETIC_QUESTIONS[1:]:
+        if set(within) <= set(arms):
+            asked.insert(asked.index((within[0], BASELINE)), within)
     if MIXED in arms:
         asked += [(MIXED, rival) for rival in RIVALS if rival in arms]
     first = next((pair for pair in SYNTHETIC_QUESTIONS if pair in asked), asked[0])

@@ -16,8 +16,9 @@ from ..data.source import open_source
 from ..devices import resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import warn
+from ..recipe import RecipeLike, keep_settled, load_recipe
 from ..runs import RunFolder, checkpoint_of, open_run, read_json, write_json
-from ..settings import CompareSettings, Recipe, RecipeLike, keep_settled, load_recipe
+from ..settings import CompareSettings, Recipe
 from ..synthesis.plan import COUNT_REQUESTS
 from ..synthesis.synthesize import settle_request
 from .arms import ARMS
@@ -49,7 +50,7 @@ class Case:
 
     @property
     def uses_gans(self) -> bool:
-        return any(ARMS[arm].uses_gan for arm in self.plan.arms)
+        return any(ARMS[arm].needs_fit for arm in self.plan.arms)
 
     @property
     def draws_pools(self) -> bool:
@@ -73,7 +74,7 @@ def settle_case(run: str | Path, out: str | Path | None, synthetic: str | Path |
     resolved = settle_recipe(recipe, load_recipe(run_folder.recipe), draws=synthetic is None)
     settings = resolved.compare
     images = load(run_folder.data)
-    plan = settle_plan(settings, has_own_test(run_folder), synthetic is not None)
+    plan = settle_plan(settings, has_own_test(run_folder), synthetic is not None, images.unlabeled is not None)
     refuse_hopeless(images, run, settings)
     if settings.classifier != OWN:
         size = classifier_size(settings, images.image_size)
@@ -183,6 +184,7 @@ def claim_folder(case: Case) -> None:
         "curation": recipe.curation.model_dump(mode="json") if given is None else None,
         "mirror": recipe.data.mirror,
         "run": hash_of([run.data / "index.csv", run.data / "images.npy", *weights]),
+        "unlabeled": hash_of([path for path in [run.data / "unlabeled.npy"] if path.is_file()]),
         "test": hash_of_test(case.images),
         "weights": hash_of([w for w in [recipe.compare.classifier_weights] if w is not None]),
         "synthetic": None

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..progress import say, track
-from ..settings import RecipeLike
+from ..recipe import RecipeLike
 from .analysis import Evidence
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case, claim_folder, settle_case, verify_untouched

@@ -13,8 +13,9 @@ import torch
 from ..classify.training import Diet, train_classifier
 from ..devices import resolve_device
 from ..progress import format_duration
+from ..recipe import load_recipe
 from ..runs import RunFolder, read_json, write_json
-from ..settings import CompareSettings, load_recipe
+from ..settings import CompareSettings
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case
 from .material import Sources

@@ -60,14 +60,15 @@ class Plan:
         return found
 
 
-def settle_plan(settings: CompareSettings, own_test: bool, given_pool: bool) -> Plan:
-    """The plan of a study. `own_test`: the data came with its test images; `given_pool`: a folder of synthetic images is given.
+def settle_plan(settings: CompareSettings, own_test: bool, given_pool: bool, unlabeled: bool = False) -> Plan:
+    """The plan of a study. `own_test`: the data came with its test images; `given_pool`: a folder of synthetic images is given;
+    `unlabeled`: the run has learned from unlabeled images, too.
 
     Raises `GanaugError` for arms that do not exist or do not go together, and for splits of data with one fixed split.
     """
     if settings.classifier_weights is not None and settings.classifier == "discriminator":
         raise GanaugError("compare.classifier_weights: name their model, too, for example --classifier resnet18.")
-    arms = settle_arms(settings)
+    arms = settle_arms(settings, unlabeled)
     preset = settings.preset
     resplit = preset == "thorough" and not own_test and not given_pool
     splits = settings.splits or (5 if resplit else 1)
@@ -75,7 +76,7 @@ def settle_plan(settings: CompareSettings, own_test: bool, given_pool: bool) -> 
         reason = "the data has a test split of its own" if own_test else "the synthetic images were made from one split"
         raise GanaugError(f"compare.splits = {splits}: {reason}, so there is one split. Leave it out.")
     seeds = settings.seeds or (6 if preset != "thorough" else 4 if splits > 1 else 10)
-    uses_gan = any(ARMS[arm].uses_gan for arm in arms)
+    uses_gan = any(ARMS[arm].needs_fit for arm in arms)
     gans = settings.gans or (1 if preset == "demo" or given_pool else 2 if splits > 1 else seeds)
     if settings.gans is not None and given_pool and settings.gans > 1:
         raise GanaugError(f"compare.gans = {settings.gans}: with --synthetic the images are given. Leave it out.")
@@ -92,8 +93,8 @@ def is_tuned(settings: CompareSettings) -> bool:
     return settings.preset != "demo" if settings.tune is None else settings.tune
 
 
-def settle_arms(settings: CompareSettings) -> tuple[str, ...]:
-    """The arms in the order of the table, the baseline always among them. Raises `GanaugError` for unknown ones."""
+def settle_arms(settings: CompareSettings, unlabeled: bool = False) -> tuple[str, ...]:
+    """The arms in the order of the table, the baseline always among them. Raises `GanaugError` for unknown or impossible ones."""
     import difflib
 
     unknown = [name for name in settings.arms if name not in ARMS]
@@ -101,8 +102,14 @@ def settle_arms(settings: CompareSettings) -> tuple[str, ...]:
         close = difflib.get_close_matches(unknown[0], list(ARMS), n=1, cutoff=0.4)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ARMS)}."
         raise GanaugError(f"compare.arms: {unknown[0]!r} is not an arm: {hint}")
-    usual = FACTORIAL if settings.preset != "thorough" else tuple(name for name in ARMS if name != CONTROL)
-    wanted = {BASELINE, *(settings.arms or usual)}
+    without = [name for name in settings.arms if ARMS[name].unlabeled and not unlabeled]
+    if without:
+        raise GanaugError(
+            f"compare.arms: {without[0]} needs a run that has learned from unlabeled images. Leave it out, or fit with --unlabeled."
+        )
+    possible = [name for name, arm in ARMS.items() if name != CONTROL and (unlabeled or not arm.unlabeled)]
+    brief = [name for name in possible if name in FACTORIAL or ARMS[name].unlabeled]
+    wanted = {BASELINE, *(settings.arms or (possible if settings.preset == "thorough" else brief))}
     foreign = settings.classifier != "discriminator"
     impossible = [name for name in settings.arms if foreign and ARMS[name].init == "discriminator"]
     if impossible:

@@ -17,8 +17,9 @@ from ..errors import GanaugError
 from ..gan.member import load_member
 from ..gan.networks import Backbone
 from ..gan.strategies import STRATEGIES
+from ..recipe import load_recipe
 from ..runs import RunFolder, read_json
-from ..settings import Recipe, load_recipe
+from ..settings import Recipe
 
 Found = TypeVar("Found")
 
@@ -101,11 +102,15 @@ class Sources:
             )
         return Labeled(pool.images[rows], pool.labels[rows])
 
-    def material(self, unit: str, gan: str, draw: int, truncation: float | None, own: bool) -> Material:
+    def material(
+        self, unit: str, gan: str, draw: int, truncation: float | None, own: bool, unlabeled: bool = False
+    ) -> Material:
         """`gan`: the unit whose discriminator and synthetic images are used, or none; `truncation` None where no image is; `own`: the
-        classifier has the discriminator's architecture."""
+        classifier has the discriminator's architecture; `unlabeled`: images without labels are trained on, too."""
         images = self.images(unit)
         train, num_classes = Labeled(*images.subset("train")), len(images.class_names)
+        if unlabeled:
+            train = joined(train, found_labels(images, unit))
         pool = None if truncation is None else self.pool(gan, truncation, draw)
         beside = self.given if pool is None else pool
         return Material(
@@ -119,6 +124,17 @@ class Sources:
             num_classes=num_classes,
             mirror=self.mirror(unit),
         )
+
+
+def found_labels(images: ImageSet, unit: str) -> Labeled:
+    """The unlabeled images of a unit in which its `fit` found a class."""
+    if images.unlabeled is None or images.unlabeled.labels is None:
+        raise GanaugError(f"{unit} has no unlabeled images whose classes were found. Fit it with --unlabeled.")
+    return Labeled(*images.unlabeled.sure())
+
+
+def joined(one: Labeled, other: Labeled) -> Labeled:
+    return Labeled(np.concatenate([one.images, other.images]), np.concatenate([one.labels, other.labels]))
 
 
 def load_backbone(run: Path) -> Backbone:

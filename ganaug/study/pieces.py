@@ -86,7 +86,8 @@ def make_piece(arm: str, unit: str, gan: str, draw: int, seed: int, training: Tr
 
 def material_of(piece: Piece, sources: Sources, settings: CompareSettings) -> Material:
     truncation = piece.mixing.truncation if piece.mixing is not None and ARMS[piece.arm].uses_pool else None
-    return sources.material(piece.unit, piece.gan, piece.draw, truncation, settings.classifier == OWN)
+    own, unlabeled = settings.classifier == OWN, ARMS[piece.arm].unlabeled
+    return sources.material(piece.unit, piece.gan, piece.draw, truncation, own, unlabeled)
 
 
 def build_model(piece: Piece, material: Material, settings: CompareSettings) -> nn.Module:

@@ -12,9 +12,10 @@ import pandas as pd
 from ..classify.predictor import Card, save_classifier
 from ..classify.training import Labeled
 from ..progress import say, warn
+from ..recipe import dump_recipe
 from ..reporting.words import NO_SHARE
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
-from ..settings import Recipe, Verdict, dump_recipe
+from ..settings import Recipe, Verdict
 from .analysis import Evidence, analyse
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case, was_made_by

@@ -243,7 +243,7 @@ def judged_arms(arms: Sequence[str], tune: bool, with_gans: bool) -> list[str]:
     return [
         arm
         for arm in arms
-        if not ARMS[arm].is_tuned_as_baseline and (with_gans or not (ARMS[arm].uses_gan or ARMS[arm].mixes))
+        if not ARMS[arm].is_tuned_as_baseline and (with_gans or not (ARMS[arm].needs_fit or ARMS[arm].mixes))
     ]
 
 

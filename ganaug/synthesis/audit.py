@@ -20,9 +20,10 @@ from ..gan.symmetry import settle_mirror
 from ..gan.training import to_tensors
 from ..measures import Features, coverage, density, kid, precision
 from ..progress import track
+from ..recipe import RecipeLike, load_recipe
 from ..reporting.pairs import summary_sentence, write_pairs_page
 from ..runs import filled_whole, write_json
-from ..settings import Recipe, RecipeLike, load_recipe
+from ..settings import Recipe
 from .curation import Curator, build_curator, examine_candidates, real_images
 from .filters import apply_filters
 from .harvest import REMEMBERED, judged_row

@@ -58,10 +58,16 @@ class Curator:
 
 
 def real_images(images: ImageSet, recipe: Recipe, rows: Indices | None = None) -> RealImages:
-    """The training split of prepared data, or other `rows`."""
+    """What the GAN was trained on: the training split of prepared data, with the unlabeled images whose labels were found; or other
+    `rows`."""
+    more = images.unlabeled if rows is None else None
     rows = images.indices("train") if rows is None else rows
     pixels, labels, groups = np.asarray(images.images[rows]), images.labels[rows], np.array(images.groups)[rows]
     files = tuple(images.files[row] for row in rows)
+    if more is not None:
+        found, found_labels = more.sure()
+        pixels, labels = np.concatenate([pixels, found]), np.concatenate([labels, found_labels])
+        files, groups = (*files, *more.sure_files()), np.concatenate([groups, more.sure_files()])
     return RealImages(pixels, labels, groups, files, images.class_names, recipe.data.mirror, recipe.fit.augment)
 
 

@@ -11,8 +11,8 @@ from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..gan.strategies import STRATEGIES, generating_member
 from ..progress import track
+from ..recipe import load_recipe
 from ..runs import filled_whole, open_run
-from ..settings import load_recipe
 from .plan import resolve_classes
 from .sample import CHUNK, sample
 from .synthesize import finish_folder, open_member, refuse_filled

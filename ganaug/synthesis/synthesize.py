@@ -20,9 +20,10 @@ from ..gan.mixing import AnyGenerator
 from ..gan.networks import Discriminator
 from ..gan.strategies import STRATEGIES, generating_member
 from ..progress import say, track, warn
+from ..recipe import RecipeLike, dump_recipe, load_recipe
 from ..reporting.pairs import write_pairs_page
 from ..runs import RunFolder, checkpoint_of, filled_whole, open_run, write_json, write_text
-from ..settings import Recipe, RecipeLike, SamplingWord, dump_recipe, load_recipe
+from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts

@@ -29,8 +29,8 @@ from ganaug.classify.training import Labeled
 from ganaug.data.cache import ImageSet, load
 from ganaug.data.manifest import read_manifest
 from ganaug.measures import coverage
+from ganaug.recipe import load_recipe
 from ganaug.runs import RunFolder, read_json, write_json
-from ganaug.settings import load_recipe
 from ganaug.synthesis.curation import Curator, examine_candidates
 from ganaug.synthesis.filters import Limits, no_copy, right_class
 from ganaug.synthesis.synthesize import open_curator

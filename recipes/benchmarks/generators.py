@@ -39,8 +39,8 @@ from ganaug.data.images import encode_png, to_uint8
 from ganaug.data.manifest import read_manifest
 from ganaug.devices import resolve_precision
 from ganaug.measures import Features, coverage, diversity, high_frequency_power, kid, nearest_distances
+from ganaug.recipe import load_recipe
 from ganaug.runs import RunFolder, describe_commit, filled_whole, read_json, write_json
-from ganaug.settings import load_recipe
 from ganaug.synthesis.filters import FILTERS
 
 SEEDS = (0, 1, 2)

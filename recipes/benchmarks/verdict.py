@@ -43,8 +43,9 @@ from ganaug.data.images import decode, encode_png
 from ganaug.errors import GanaugError
 from ganaug.gan.networks import Backbone
 from ganaug.pipeline import write_digits
+from ganaug.recipe import load_recipe
 from ganaug.runs import describe_commit, read_json
-from ganaug.settings import CompareSettings, DataSettings, load_recipe
+from ganaug.settings import CompareSettings, DataSettings
 from ganaug.study.arms import BASELINE, CONTROL
 from ganaug.study.case import refuse_leaky
 from ganaug.study.leaks import find_leaks

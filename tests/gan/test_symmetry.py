@@ -13,7 +13,7 @@ from ganaug.gan import judge, symmetry
 from ganaug.gan.symmetry import MIN_IMAGES, safe_reflections
 from ganaug.gan.training import fit
 from ganaug.gan.validation import LabeledTensors
-from ganaug.settings import load_recipe
+from ganaug.recipe import load_recipe
 
 SIDE = 16
 DARK, BRIGHT = 60, 190

@@ -17,6 +17,7 @@ from ganaug.study.arms import (
     FACTORIAL,
     MIXED,
     RIVALS,
+    SELF_TRAINED,
     SMOTE_NEIGHBORS,
     duplicated,
     oversampled,
@@ -97,10 +98,13 @@ def test_what_the_properties_say_of_each_arm():
     def those(name):
         return {arm for arm, found in ARMS.items() if getattr(found, name)}
 
-    synthetic = {MIXED, "discriminator/real+synthetic", "scratch/synthetic"}
+    both = "scratch/real+unlabeled+synthetic"
+    synthetic = {MIXED, "discriminator/real+synthetic", both, "scratch/synthetic"}
     assert those("uses_pool") == synthetic
     assert those("uses_gan") == synthetic | {"discriminator/real"}
-    assert those("mixes") == {MIXED, "discriminator/real+synthetic", "scratch/duplicated", "scratch/smote"}
+    assert those("unlabeled") == {SELF_TRAINED, both}
+    assert those("needs_fit") == synthetic | {"discriminator/real", SELF_TRAINED}
+    assert those("mixes") == {MIXED, "discriminator/real+synthetic", both, "scratch/duplicated", "scratch/smote"}
     assert those("is_tuned_as_baseline") == {"scratch/longer", CONTROL}
     assert {arm for arm, found in ARMS.items() if found.augmentation != "classical"} == {"scratch/trivialaugment"}
     assert set(FACTORIAL) <= set(ARMS) and FACTORIAL[0] == BASELINE
@@ -283,10 +287,11 @@ def test_synthetic_images_are_asked_for_against_what_needs_no_gan():
 def test_every_arm_is_asked_for_once_against_the_baseline(chosen):
     arms = tuple(arm for arm in ARMS if arm in {*chosen, BASELINE})
     asked = questions(arms)
-    within = ("discriminator/real+synthetic", "discriminator/real")
+    inner = [("discriminator/real+synthetic", "discriminator/real"), ("scratch/real+unlabeled+synthetic", SELF_TRAINED)]
+    within = [pair for pair in inner if set(pair) <= chosen]
     assert len(set(asked)) == len(asked)
     assert sorted(arm for arm, base in asked if base == BASELINE) == sorted(chosen)
     rivals = [(MIXED, arm) for arm in RIVALS if MIXED in chosen and arm in chosen]
-    assert [pair for pair in asked if pair[1] != BASELINE] == ([within] if set(within) <= chosen else []) + rivals
+    assert [pair for pair in asked if pair[1] != BASELINE] == within + rivals
     assert list(asked[len(asked) - len(rivals) :]) == rivals  # after all that is asked against the baseline
     assert (asked[0] == (MIXED, BASELINE)) == (MIXED in chosen)

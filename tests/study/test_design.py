@@ -15,6 +15,7 @@ from ganaug.study.arms import ARMS, BASELINE, CONTROL, FACTORIAL, MIXED
 from ganaug.study.design import Plan, Repetition, settle_arms, settle_plan
 
 SCRATCH = tuple(arm for arm in FACTORIAL if ARMS[arm].init == "scratch")
+LABELED = tuple(arm for arm in ARMS if not ARMS[arm].unlabeled)
 COORDINATES = ("split", "gan", "draw", "seed")
 
 
@@ -42,7 +43,7 @@ def plans(draw):
 
 
 def test_the_plan_of_each_preset():
-    every = tuple(arm for arm in ARMS if arm != CONTROL)
+    every = tuple(arm for arm in LABELED if arm != CONTROL)
     found = {preset: plan_of(preset=preset) for preset in ("demo", "standard", "thorough")}
     assert found["demo"] == Plan("demo", FACTORIAL, 1, gans=1, seeds=6, tune=False, probe=False, given_pool=False)
     assert found["standard"] == Plan("standard", FACTORIAL, 1, gans=6, seeds=6, tune=True, probe=True, given_pool=False)
@@ -195,15 +196,26 @@ def test_the_baseline_is_always_there_and_the_order_is_the_tables():
 
 def test_the_usual_arms():
     assert settle_arms(CompareSettings()) == settle_arms(CompareSettings(preset="demo")) == FACTORIAL
-    assert set(settle_arms(CompareSettings(preset="thorough"))) == set(ARMS) - {CONTROL}
+    assert set(settle_arms(CompareSettings(preset="thorough"))) == set(LABELED) - {CONTROL}
     # a preset's arms are no addition to those that are asked for
     assert settle_arms(CompareSettings(preset="thorough", arms=(MIXED,))) == (BASELINE, MIXED)
+
+
+def test_unlabeled_images_have_arms_of_their_own():
+    more = tuple(arm for arm in ARMS if ARMS[arm].unlabeled)
+    assert len(more) == 2
+    assert set(settle_arms(CompareSettings(), unlabeled=True)) == {*FACTORIAL, *more}
+    assert set(settle_arms(CompareSettings(preset="thorough"), unlabeled=True)) == set(ARMS) - {CONTROL}
+    assert settle_arms(CompareSettings(arms=more[:1]), unlabeled=True) == (BASELINE, more[0])
+    assert refusal(arms=more) == (
+        f"compare.arms: {more[0]} needs a run that has learned from unlabeled images. Leave it out, or fit with --unlabeled."
+    )
 
 
 def test_another_classifier_has_no_discriminators_weights():
     assert settle_arms(CompareSettings(classifier="resnet18")) == SCRATCH
     thorough = settle_arms(CompareSettings(classifier="resnet18", preset="thorough"))
-    assert thorough == tuple(arm for arm in ARMS if ARMS[arm].init == "scratch" and arm != CONTROL)
+    assert thorough == tuple(arm for arm in LABELED if ARMS[arm].init == "scratch" and arm != CONTROL)
     assert (
         refusal(classifier="resnet18", arms=("discriminator/real", MIXED))
         == "compare.arms: discriminator/real starts from the discriminator's weights, which resnet18 cannot take. "
