@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from ..data.images import to_float
 from ..devices import resolve_precision
@@ -85,8 +84,8 @@ def train_classifier(
     """Trains `model` in place with AdamW on a one-cycle schedule (Smith & Topin, 2018, https://arxiv.org/abs/1708.07120).
 
     An update sees `batch_size` images of the main set and, until the last `real_only_share` of the updates, `ratio` times as
-    many of those beside, whose loss is weighted with `weight`.
-    """
+    many of those beside, whose loss is weighted with `weight`. Classes that are frequent in either set gain nothing by it: the
+    cross-entropy is balanced."""
     main, beside = diet.main, diet.beside
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     dtype = resolve_precision(training.precision, device)
@@ -110,18 +109,20 @@ def train_classifier(
         for update in range(1, training.updates + 1):
             rows = next(order)
             images, labels = augment_main(torch.from_numpy(main.images[rows]).to(device)), main.labels[rows]
-            weights = np.ones(len(rows), np.float32)
+            weights, sources = np.ones(len(rows), np.float32), [(main, len(rows))]
             if beside is not None and update <= last_mixed:
                 picks = draws.integers(len(beside.labels), size=num_beside)
                 others = augment_beside(torch.from_numpy(beside.images[picks]).to(device))
                 images = torch.cat([images, others])
                 labels = np.concatenate([labels, beside.labels[picks]])
                 weights = np.concatenate([weights, np.full(num_beside, mixing.weight, np.float32)])
+                sources.append((beside, num_beside))
             targets = torch.from_numpy(labels).to(device)
             inputs = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = model(inputs).float()
-            each = F.cross_entropy(logits, targets, reduction="none", label_smoothing=training.label_smoothing)
+            shares = [class_shares(part.labels, logits.shape[1]).expand(count, -1) for part, count in sources]
+            each = balanced_cross_entropy(logits, targets, torch.cat(shares).to(device), training.label_smoothing)
             loss = (each * torch.from_numpy(weights).to(device)).sum() / weights.sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -135,6 +136,23 @@ def train_classifier(
                 losses.zero_()
                 hits.zero_()
     return curve
+
+
+def class_shares(labels: npt.NDArray[np.int64], num_classes: int) -> Tensor:
+    """(num_classes,): the share of each class among the labels."""
+    return torch.from_numpy(np.bincount(labels, minlength=num_classes) / len(labels)).float()
+
+
+def balanced_cross_entropy(logits: Tensor, targets: Tensor, shares: Tensor, smoothing: float) -> Tensor:
+    """(N,): the cross-entropy of `logits` (N, K) plus the logarithm of the classes' `shares` (N, K) in what is trained on, so that
+    the logits themselves are those of equally frequent classes: Menon et al. (2021), eq. 10, https://arxiv.org/abs/2007.07314.
+
+    `smoothing` of each target goes to the classes by their shares; to equal parts, it would ask for rare classes where there are none.
+    """
+    offsets = torch.where(shares > 0, shares / shares.amax(dim=1, keepdim=True), 1.0).log()
+    logs = (logits + offsets).log_softmax(dim=1)
+    own, others = logs.gather(1, targets[:, None]).squeeze(1), (shares * logs).sum(dim=1)
+    return -((1 - smoothing) * own + smoothing * others)
 
 
 @torch.inference_mode()

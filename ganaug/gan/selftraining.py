@@ -21,7 +21,11 @@ from .validation import LabeledTensors
 NUM_UPDATES, BATCH_SIZE, UNLABELED_RATIO = 2400, 32, 3
 PEAK_RATE, WEIGHT_DECAY, LABEL_SMOOTHING = 2e-3, 0.2, 0.1
 WEAK, STRONG, SUPERVISED = 0.3, 1.0, 0.6  # strengths of the augmentations
-SURE, SHARPNESS = 0.8, 2.0  # probability from which on an answer counts; the power to which it is raised
+CONFIDENT, SHARPNESS = (
+    0.8,
+    2.0,
+)  # probability from which on the average's answer teaches; the power to which it is raised
+SURE = 0.5  # from which on an unlabeled image is taken for one of the class
 RAMP = 0.1  # share of the updates in which the unlabeled images come in
 AVERAGE_DECAY = 0.995
 REPORT_INTERVAL = 100
@@ -65,9 +69,9 @@ def self_train(
                 with torch.no_grad():
                     answers = teacher.classify(weak).float().softmax(dim=1)
                 logits = student.classify(torch.cat([own, strong])).float()
-            sure = (answers.amax(dim=1) >= SURE).float()
+            confident = (answers.amax(dim=1) >= CONFIDENT).float()
             wanted = F.normalize(answers**SHARPNESS, p=1, dim=1)
-            consistency = (-(wanted * logits[BATCH_SIZE:].log_softmax(dim=1)).sum(dim=1) * sure).mean()
+            consistency = (-(wanted * logits[BATCH_SIZE:].log_softmax(dim=1)).sum(dim=1) * confident).mean()
             targets = labeled.labels[picks].to(device)
             loss = F.cross_entropy(logits[:BATCH_SIZE], targets, label_smoothing=LABEL_SMOOTHING)
             loss = loss + min(1.0, update / (RAMP * NUM_UPDATES)) * consistency

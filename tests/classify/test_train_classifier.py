@@ -8,7 +8,17 @@ import torch
 
 from ganaug.classify import training
 from ganaug.classify.backbones import build_classifier
-from ganaug.classify.training import Diet, Labeled, Mixing, Training, main_batches, predict, train_classifier
+from ganaug.classify.training import (
+    Diet,
+    Labeled,
+    Mixing,
+    Training,
+    balanced_cross_entropy,
+    class_shares,
+    main_batches,
+    predict,
+    train_classifier,
+)
 from ganaug.gan.networks import Backbone
 
 CPU = torch.device("cpu")
@@ -133,13 +143,13 @@ def test_images_beside_that_never_come_change_nothing(none):
 def test_the_loss_is_the_weighted_mean_of_main_and_beside(monkeypatch):
     """Of one update, against numpy: sum(w CE) / sum(w), with label smoothing."""
     logits, losses = [], []
-    cross_entropy, backward = torch.nn.functional.cross_entropy, torch.Tensor.backward
+    backward = torch.Tensor.backward
 
-    def keep(values, targets, **options):
+    def keep(values, targets, *others):
         logits.append((values.detach().numpy().astype(np.float64), targets.numpy()))
-        return cross_entropy(values, targets, **options)
+        return balanced_cross_entropy(values, targets, *others)
 
-    monkeypatch.setattr(training.F, "cross_entropy", keep)
+    monkeypatch.setattr(training, "balanced_cross_entropy", keep)
     monkeypatch.setattr(
         torch.Tensor,
         "backward",
@@ -218,3 +228,66 @@ def test_all_images_beside_are_drawn_alike():
     drawn = np.concatenate(seen)
     assert len(drawn) == 480
     assert (drawn < 0).mean() == pytest.approx(0.25, abs=0.06)  # three standard errors
+
+
+def test_of_equally_frequent_classes_it_is_the_plain_cross_entropy():
+    logits, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
+    shares = class_shares(np.array([0, 1, 2, 0, 1, 2]), 3).expand(6, -1)
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=0.1)
+    torch.testing.assert_close(balanced_cross_entropy(logits, targets, shares, 0.1), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("counts", [[90, 10], [5, 5], [600, 30, 2]])
+def test_where_images_tell_nothing_every_class_is_as_likely_however_frequent(counts, smoothing):
+    """The least expected loss over logits that are the same for every image."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    shares = class_shares(labels, len(counts)).expand(len(labels), -1)
+    logits = torch.zeros(len(counts), requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = balanced_cross_entropy(
+            logits.expand(len(labels), -1), torch.from_numpy(labels), shares, smoothing
+        ).mean()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    chances = logits.detach().softmax(dim=0)
+    torch.testing.assert_close(chances, torch.full_like(chances, 1 / len(counts)), atol=2e-3, rtol=0)
+
+
+def test_a_rare_class_is_not_seen_in_images_that_are_surely_others():
+    """The least loss on images of the frequent class alone, where the other has one in a thousand of the images."""
+    shares = torch.tensor([[0.999, 0.001]])
+    values = torch.linspace(-12, 12, 2401)
+    logits = torch.stack([torch.zeros_like(values), values], dim=1)
+    losses = balanced_cross_entropy(
+        logits, torch.zeros(len(values), dtype=torch.int64), shares.expand(len(values), -1), 0.1
+    )
+    assert values[losses.argmin()] < -2
+
+
+def test_a_class_without_images_is_never_asked_for():
+    shares = class_shares(np.array([0, 0, 1, 1]), 3).expand(2, -1)
+    logits = torch.zeros(2, 3, requires_grad=True)
+    balanced_cross_entropy(logits, torch.tensor([0, 1]), shares, 0.1).sum().backward()
+    assert (logits.grad[:, 2] > 0).all()  # a step lowers it
+
+
+def test_rare_classes_are_found_as_often_as_frequent_ones():
+    """Two overlapping kinds of noise, nine to one: neither is preferred where both are as likely."""
+    rng = np.random.default_rng(0)
+
+    def noise(counts):
+        labels = np.repeat([0, 1], counts)
+        level = np.where(labels == 0, 118, 138)[:, None, None, None] + rng.normal(0, 12, (len(labels), 1, 1, 1))
+        return Labeled(np.clip(np.broadcast_to(level, (len(labels), 1, 16, 16)), 0, 255).astype(np.uint8), labels)
+
+    held = noise([200, 200])
+    model, _ = trained(150, main=noise([90, 10]), batch_size=32, strength=0.0)
+    found = predict(model, held.images, CPU).argmax(1)
+    recalls = [(found[held.labels == k] == k).mean() for k in (0, 1)]
+    assert abs(recalls[0] - recalls[1]) < 0.25 and min(recalls) > 0.6

@@ -52,7 +52,7 @@ def test_it_tells_what_unlabeled_images_show(fewer_updates):
 def test_unlabeled_images_change_what_is_learned_and_the_seed_repeats_it(fewer_updates, monkeypatch):
     one, other = learn()[0], learn()[0]
     assert torch.equal(one, other) and not torch.equal(one, learn(seed=1)[0])
-    monkeypatch.setattr(selftraining, "SURE", 1.1)  # no answer is ever sure: the labeled images alone
+    monkeypatch.setattr(selftraining, "CONFIDENT", 1.1)  # no answer ever is: the labeled images alone
     assert not torch.equal(one, learn()[0])
 
 
