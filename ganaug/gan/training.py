@@ -14,7 +14,7 @@ from ..data.cache import ImageSet, load, prepare, resplit, verify_source
 from ..data.check import CheckReport, format_report
 from ..data.source import refuse_inside
 from ..data.split import hold_out
-from ..data.unlabeled import UNKNOWN, save_labels
+from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import format_duration, say
@@ -337,7 +337,16 @@ def _settle(recipe: Recipe, image_size: int, device: torch.device, steps: int) -
     )
 
 
-_EARLY_FILES = {"data", "images.npy", "index.csv", "set.json", "check.json", "recipe.yaml"}  # of a run that was
+_EARLY_FILES = {
+    "data",
+    "images.npy",
+    "index.csv",
+    "set.json",
+    "check.json",
+    "recipe.yaml",
+    IMAGES,
+    INDEX,
+}  # of a run that was
 # interrupted while it read its data: nothing in it is lost when it begins anew
 _FREE: Any = {
     "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval"},

@@ -140,3 +140,15 @@ def test_a_resumed_run_does_not_look_again(taught_run, digits, heap, tmp_path, m
     monkeypatch.setattr(training, "self_train", lambda *arguments: pytest.fail("looked again"))
     fit(digits, tmp_path / "run", recipe=with_settings(data={"unlabeled": heap}, fit={"steps": 8}), resume=True)
     assert load(tmp_path / "run/data").unlabeled.labels is not None
+
+
+def test_a_run_that_stopped_while_it_read_unlabeled_images_begins_anew(digits, heap, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "label_unlabeled", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    recipe = with_settings(data={"unlabeled": heap, "mirror": "none"})
+    with pytest.raises(KeyboardInterrupt):
+        fit(digits, tmp_path / "run", recipe=recipe)
+    assert (tmp_path / "run/data/unlabeled.npy").is_file()
+    for name in ("run.json", "recipe.yaml"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+    with pytest.raises(KeyboardInterrupt):  # and not a refusal of the folder
+        fit(digits, tmp_path / "run", recipe=recipe)
