@@ -50,6 +50,8 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
     """
     root = Path(out)
     refuse_inside(data, root)
+    if (unlabeled := load_recipe(recipe).data.unlabeled) is not None:
+        refuse_inside(unlabeled, root, "unlabeled images")
     resolved = _settle_recipe(root, budget, recipe)
     run_folder = RunFolder(root / "run")
     if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:

@@ -84,8 +84,9 @@ def train_classifier(
     """Trains `model` in place with AdamW on a one-cycle schedule (Smith & Topin, 2018, https://arxiv.org/abs/1708.07120).
 
     An update sees `batch_size` images of the main set and, until the last `real_only_share` of the updates, `ratio` times as
-    many of those beside, whose loss is weighted with `weight`. Classes that are frequent in either set gain nothing by it: the
-    cross-entropy is balanced."""
+    many of those beside, whose loss is weighted with `weight`. Classes that are frequent in either set gain nothing by it:
+    see `balanced_cross_entropy`.
+    """
     main, beside = diet.main, diet.beside
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     dtype = resolve_precision(training.precision, device)

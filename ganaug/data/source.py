@@ -160,12 +160,10 @@ def open_unlabeled(path: str | Path) -> Source:
     )
 
 
-def refuse_inside(data: str | Path, out: str | Path) -> None:
-    """Raises `GanaugError` where `out` lies in the folder `data`: what is written there would be read as a class."""
+def refuse_inside(data: str | Path, out: str | Path, kind: str = "a class") -> None:
+    """Raises `GanaugError` where `out` lies in the folder `data`: what is written there would be read as `kind`."""
     if Path(data).is_dir() and Path(out).resolve().is_relative_to(Path(data).resolve()):
-        raise GanaugError(
-            f"{out} lies inside the data {data}, where it would be taken for a class. Give another --out."
-        )
+        raise GanaugError(f"{out} lies inside the data {data}, where it would be taken for {kind}. Give another --out.")
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:

@@ -289,11 +289,14 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
         return wanted
     if resume:
         raise GanaugError(f"{folder.root} holds no run to go on with. Repeat the command without --resume.")
+    wanted = load_recipe(recipe)
     refuse_inside(data, folder.root)
+    if wanted.data.unlabeled is not None:
+        refuse_inside(wanted.data.unlabeled, folder.root, "unlabeled images")
     found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"}
     if folder.root.exists() and not (folder.root.is_dir() and found <= _EARLY_FILES):
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
-    return load_recipe(recipe)
+    return wanted
 
 
 def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:

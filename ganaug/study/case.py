@@ -13,6 +13,7 @@ from ..classify.training import Labeled
 from ..data import manifest
 from ..data.cache import ImageSet, load
 from ..data.source import open_source
+from ..data.unlabeled import IMAGES
 from ..devices import resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import warn
@@ -177,14 +178,14 @@ def claim_folder(case: Case) -> None:
         for name in case.info["members"]
         for net in ("generator", "discriminator")
     ]
+    unlabeled = [path for path in [run.data / IMAGES] if path.is_file()]
     free = {"budget", "jobs", "cluster", "classifier_weights"}
     identity = {
         "compare": recipe.compare.model_dump(mode="json", exclude=free),
         "synthesize": recipe.synthesize.model_dump(mode="json") if given is None else None,
         "curation": recipe.curation.model_dump(mode="json") if given is None else None,
         "mirror": recipe.data.mirror,
-        "run": hash_of([run.data / "index.csv", run.data / "images.npy", *weights]),
-        "unlabeled": hash_of([path for path in [run.data / "unlabeled.npy"] if path.is_file()]),
+        "run": hash_of([run.data / "index.csv", run.data / "images.npy", *unlabeled, *weights]),
         "test": hash_of_test(case.images),
         "weights": hash_of([w for w in [recipe.compare.classifier_weights] if w is not None]),
         "synthetic": None

@@ -7,10 +7,12 @@ from small import CLASS_NAMES, with_settings
 
 from ganaug.data.cache import load
 from ganaug.data.images import encode_png
+from ganaug.errors import GanaugError
 from ganaug.gan import selftraining, training
 from ganaug.gan.selftraining import self_train
 from ganaug.gan.training import fit, refit, split_images
 from ganaug.gan.validation import LabeledTensors
+from ganaug.pipeline import run as run_all
 from ganaug.recipe import load_recipe
 from ganaug.runs import RunFolder
 from ganaug.synthesis.curation import real_images
@@ -152,3 +154,11 @@ def test_a_run_that_stopped_while_it_read_unlabeled_images_begins_anew(digits, h
         (tmp_path / "run" / name).unlink(missing_ok=True)
     with pytest.raises(KeyboardInterrupt):  # and not a refusal of the folder
         fit(digits, tmp_path / "run", recipe=recipe)
+
+
+def test_a_run_inside_the_unlabeled_images_is_refused(digits, heap):
+    with pytest.raises(GanaugError, match="where it would be taken for unlabeled images"):
+        fit(digits, heap / "run", recipe=with_settings(data={"unlabeled": heap}))
+    with pytest.raises(GanaugError, match="where it would be taken for unlabeled images"):
+        run_all(digits, heap / "result", recipe=with_settings(data={"unlabeled": heap}))
+    assert all(path.is_file() for path in heap.iterdir())
