@@ -1,6 +1,6 @@
 """Augmentations of real images for classifiers: whole batches at a time, on the device that trains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import pi
 
 import torch
@@ -12,6 +12,7 @@ from ..warp import affine_maps, resample
 SHIFT, ZOOM, TURN, SHEAR, TONE = 0.1, 0.15, 12 / 180 * pi, 0.1, 0.2  # the largest ones at strength 1
 MOVED, TONED = 0.9, 0.5  # shares of the images
 NUM_MOVES, NUM_TONES = 10, 3  # numbers drawn for an image's place and for its tone
+NUM_CUTS = 4  # and for the patches of a batch
 TRIVIAL_SIZE = 32  # pixels that TrivialAugment's shifts are measured in
 
 Augment = Callable[[Tensor], Tensor]
@@ -62,6 +63,22 @@ def trivial(mirror: str, strength: float, seed: int) -> Augment:
         return to_float(small).to(images.device)
 
     return augment
+
+
+def cutmix(images: Tensor, draws: Sequence[float]) -> tuple[Tensor, int, float]:
+    """Images (N, C, H, W) in each of which a patch of another is pasted, `step` rows further on, and that step and the share of the
+    area that is pasted: Yun et al. (2019), algorithm A1, https://arxiv.org/abs/1905.04899, with shares uniform in [0, 1) and
+    one patch for the batch, by NUM_CUTS numbers in [0, 1)."""
+    height, width = images.shape[2:]
+    step = 1 + int(draws[0] * (len(images) - 1))
+    side = draws[1] ** 0.5
+    (top, bottom), (left, right) = (
+        (max(0, round(size * (middle - side / 2))), min(size, round(size * (middle + side / 2))))
+        for size, middle in ((height, draws[2]), (width, draws[3]))
+    )
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images.roll(-step, 0)[:, :, top:bottom, left:right]
+    return mixed, step, (bottom - top) * (right - left) / (height * width)
 
 
 AUGMENTATIONS: dict[str, Callable[[str, float, int], Augment]] = {"classical": classical, "trivial": trivial}

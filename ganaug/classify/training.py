@@ -6,6 +6,7 @@ beside comes on top of the real images of an update, never in their place, and d
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from ..data.images import to_float
 from ..devices import resolve_precision
-from .augmentation import AUGMENTATIONS
+from .augmentation import AUGMENTATIONS, NUM_CUTS, cutmix
 
 NUM_CURVE_POINTS = 40
-MAIN, BESIDE, MODEL = 0, 1, 2  # keys of the random streams
+MAIN, BESIDE, MODEL, CUTS = 0, 1, 2, 3  # keys of the random streams
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Training:
     precision: str  # auto, fp32 or bf16
     augmentation: str = "classical"  # a key of AUGMENTATIONS
     strength: float = 1.0  # of the augmentation
+    cutmix: float = 0.0  # share of the updates in which every image gets a patch of another, and of its class
+    backbone_rate: float = 1.0  # of the learning rate, for all layers but the head
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,16 @@ def train_classifier(
     main, beside = diet.main, diet.beside
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     dtype = resolve_precision(training.precision, device)
-    rate = training.learning_rate
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=training.weight_decay, fused=True)
+    groups = parameter_groups(model, training)
+    optimizer = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
     length = max(training.updates, 5) + 1  # of a shorter one, the first fifth would be no step long
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=length, pct_start=0.2)
+    rates = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=length, pct_start=0.2)
     order = main_batches(len(main.labels), training.batch_size, seed)
     build = AUGMENTATIONS[training.augmentation]
     augment_main = build(mirror, training.strength, _stream_seed(seed, MAIN))
     augment_beside = build(mirror, training.strength, _stream_seed(seed, BESIDE))
-    draws = np.random.default_rng([seed, BESIDE])
+    draws, cuts = np.random.default_rng([seed, BESIDE]), np.random.default_rng([seed, CUTS])
     num_beside = round(training.batch_size * mixing.ratio)
     last_mixed = round(training.updates * (1 - mixing.real_only_share)) if num_beside else 0
     interval = max(1, training.updates // NUM_CURVE_POINTS)
@@ -119,11 +123,19 @@ def train_classifier(
                 weights = np.concatenate([weights, np.full(num_beside, mixing.weight, np.float32)])
                 sources.append((beside, num_beside))
             targets = torch.from_numpy(labels).to(device)
+            chance, *patch = cuts.random(1 + NUM_CUTS).tolist()
+            step, pasted = 0, 0.0
+            if chance < training.cutmix:
+                images, step, pasted = cutmix(images, patch)
             inputs = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = model(inputs).float()
             shares = [class_shares(part.labels, logits.shape[1]).expand(count, -1) for part, count in sources]
-            each = balanced_cross_entropy(logits, targets, torch.cat(shares).to(device), training.label_smoothing)
+            prior = torch.cat(shares).to(device)
+            each = balanced_cross_entropy(logits, targets, prior, training.label_smoothing)
+            if pasted:
+                others = balanced_cross_entropy(logits, targets.roll(-step), prior, training.label_smoothing)
+                each = (1 - pasted) * each + pasted * others
             loss = (each * torch.from_numpy(weights).to(device)).sum() / weights.sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -137,6 +149,18 @@ def train_classifier(
                 losses.zero_()
                 hits.zero_()
     return curve
+
+
+def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
+    """The model's parameters with their peak rates: its backbone's, where it has one, and all others."""
+    rate, backbone = training.learning_rate, getattr(model, "backbone", None)
+    if training.backbone_rate == 1 or backbone is None:
+        return [{"params": list(model.parameters()), "lr": rate}]
+    inner = set(backbone.parameters())
+    return [
+        {"params": [p for p in model.parameters() if p not in inner], "lr": rate},
+        {"params": list(backbone.parameters()), "lr": rate * training.backbone_rate},
+    ]
 
 
 def class_shares(labels: npt.NDArray[np.int64], num_classes: int) -> Tensor:

@@ -99,6 +99,17 @@ class Training(Part):
     label_smoothing: float
     augmentation: str
     strength: float  # of the augmentation
+    cutmix: Share = 0.0  # of the updates
+    backbone_rate: float = 1.0  # of the learning rate, for all layers but the head
+
+    @property
+    def augmentation_words(self) -> str:
+        return f"{self.augmentation} and CutMix" if self.cutmix else self.augmentation
+
+    @property
+    def rate_words(self) -> str:
+        rate = f"{self.learning_rate:g}"
+        return rate if self.backbone_rate == 1 else f"{rate}, backbone {self.learning_rate * self.backbone_rate:g}"
 
 
 class Mixing(Part):

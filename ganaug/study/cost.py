@@ -115,7 +115,7 @@ def count_updates(case: Case, longest: int) -> float:
     first, *others = [settings.updates] if settings.updates is not None else lengths(longest)
     searched = each * sum(others)
     if plan.tune:
-        searched += first * (each * len(training_candidates(base_training(settings))))
+        searched += first * each * len(training_candidates(base_training(settings), ARMS[BASELINE].init))
         searched += first * mixed * len(mixing_candidates(mixing)) if MIXED in tuned else 0.0
     elif others:
         searched += first * each

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ..classify.training import Mixing, Training
 from ..errors import GanaugError
 from ..settings import CompareSettings, Recipe
-from .arms import ARMS, BASELINE, MIXED
+from .arms import ARMS, BASELINE, MIXED, Init
 from .material import Sources
 from .pieces import Outcome, Piece, make_piece
 
@@ -112,13 +112,13 @@ def base_mixing(recipe: Recipe) -> Mixing:
     return Mixing(ratio, weight, share, recipe.synthesize.truncation)
 
 
-def training_candidates(base: Training) -> tuple[Training, ...]:
-    """The search of every arm: as set; more augmentation and decay; the same at twice the rate; a quarter of the rate, as weights
-    that are trained already may want it, without smoothing."""
+def training_candidates(base: Training, init: Init) -> tuple[Training, ...]:
+    """The search of an arm, as long for all: as set; more augmentation and decay; the same with CutMix; and from scratch a quarter of
+    the rate without smoothing, from the discriminator the second one with a third of the rate for its layers."""
     strong = replace(base, strength=1.6, weight_decay=min(1.0, 10 * base.weight_decay))
-    rate = base.learning_rate
-    gentle = replace(base, learning_rate=rate / 4, label_smoothing=0.0)
-    return base, strong, replace(strong, learning_rate=2 * rate), gentle
+    gentle = replace(base, learning_rate=base.learning_rate / 4, label_smoothing=0.0)
+    slow = replace(strong, backbone_rate=0.3)
+    return base, strong, replace(strong, cutmix=0.5), slow if init == "discriminator" else gentle
 
 
 def mixing_candidates(base: Mixing) -> tuple[Mixing, ...]:
@@ -184,10 +184,10 @@ def choose(
     trainings = dict.fromkeys(arms, replace(base, updates=steps[0]))
     worth = None
     if tune:
-        options = training_candidates(trainings[arms[0]])
-        found = judge([(arm, option, mixing) for arm in arms for option in options])
-        for number, arm in enumerate(arms):
-            mine = found[number * len(options) : (number + 1) * len(options)]
+        offered = {arm: training_candidates(training, ARMS[arm].init) for arm, training in trainings.items()}
+        found = iter(judge([(arm, option, mixing) for arm in arms for option in offered[arm]]))
+        for arm, options in offered.items():
+            mine = [next(found) for _ in options]
             best = best_of(mine)
             trainings[arm] = options[best]
             record("training", [(arm, asdict(option)) for option in options], mine, best)

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 from ganaug.classify.augmentation import (
     AUGMENTATIONS,
     MOVED,
+    NUM_CUTS,
     NUM_MOVES,
     NUM_TONES,
     SHEAR,
@@ -18,6 +19,7 @@ from ganaug.classify.augmentation import (
     TONED,
     TURN,
     ZOOM,
+    cutmix,
     move,
     tone,
 )
@@ -247,3 +249,22 @@ def test_trivial_is_torchvisions_own(channels):
     out = trivial("none", 0.0, 6)(images)
     np.testing.assert_allclose(out, expected, atol=1e-2)
     assert 0.5 < np.mean(np.abs(out - images).max(axis=(1, 2, 3)) > 0.5) < 1
+
+
+@pytest.mark.parametrize("num_images", [2, 3, 7])
+def test_cutmix_pastes_the_same_patch_from_as_many_rows_further_on(num_images):
+    rng = np.random.default_rng(0)
+    images = torch.rand(num_images, 2, 8, 12)
+    untouched, steps, sizes = images.clone(), set(), []
+    for _ in range(300):
+        mixed, step, pasted = cutmix(images, rng.random(NUM_CUTS).tolist())
+        from_other = (mixed != images)[:, 0]
+        rows, columns = from_other[0].any(dim=1).nonzero(), from_other[0].any(dim=0).nonzero()
+        assert torch.equal(from_other, from_other[:1].expand_as(from_other))
+        assert torch.equal(torch.where(from_other[:, None], images.roll(-step, 0), images), mixed)
+        assert pasted == pytest.approx(float(from_other[0].float().mean()))
+        assert int(from_other[0].sum()) == len(rows) * len(columns)  # a whole rectangle
+        steps.add(step)
+        sizes.append(pasted)
+    assert torch.equal(images, untouched) and steps == set(range(1, num_images))
+    assert 0.25 < np.mean(sizes) < 0.45 and max(sizes) > 0.8  # uniform shares, cut at the borders

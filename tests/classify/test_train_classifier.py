@@ -86,7 +86,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
 def test_augmentation_strength_and_mirror_are_used():
     usual = trained_weights()
     assert torch.equal(trained_weights(augmentation="classical", strength=1.0), usual)
-    for other in ({"augmentation": "trivial"}, {"strength": 1.6}, {"mirror": "both"}):
+    for other in (
+        {"augmentation": "trivial"},
+        {"strength": 1.6},
+        {"mirror": "both"},
+        {"cutmix": 1.0},
+        {"backbone_rate": 0.3},
+    ):
         assert not torch.equal(trained_weights(**other), usual), other
 
 
@@ -184,6 +190,57 @@ def test_rate_and_decay_are_those_of_the_training(monkeypatch):
     assert rates.max() == pytest.approx(0.01, rel=0.02) and rates.argmax() in (7, 8)
     assert rates[0] < 0.1 * rates.max() and rates[-1] < 0.01 * rates.max()
     assert (np.diff(rates[:7]) > 0).all() and (np.diff(rates[9:]) < 0).all()
+
+
+def test_layers_of_the_backbone_may_learn_slower_than_the_head(monkeypatch):
+    seen = []
+
+    class Optimizer(torch.optim.AdamW):
+        def step(self, closure=None):
+            seen.append([(len(group["params"]), group["lr"]) for group in self.param_groups])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Optimizer)
+    model, _ = trained(20, learning_rate=0.01, backbone_rate=0.3)
+    for (head, rate), (backbone, slower) in seen:
+        assert head == 2 and head + backbone == len(list(model.parameters()))
+        assert slower == pytest.approx(0.3 * rate)
+    assert max(rate for (_, rate), _ in seen) == pytest.approx(0.01, rel=0.05)
+
+
+def test_a_model_without_a_backbone_has_one_rate():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    (group,) = training.parameter_groups(model, replace(TRAINING, backbone_rate=0.3))
+    assert group["lr"] == TRAINING.learning_rate and len(group["params"]) == 2
+
+
+def test_a_pasted_patch_counts_by_its_area_for_the_class_of_the_image_it_comes_from(monkeypatch):
+    asked, losses, backward = [], [], torch.Tensor.backward
+
+    def keep(values, targets, *others):
+        each = balanced_cross_entropy(values, targets, *others)
+        asked.append((targets.numpy(), each.detach().numpy()))
+        return each
+
+    monkeypatch.setattr(training, "cutmix", lambda images, draws: (images, 2, 0.25))
+    monkeypatch.setattr(training, "balanced_cross_entropy", keep)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "backward",
+        lambda self, *a, **k: (losses.append(float(self.detach())), backward(self, *a, **k))[1],
+    )
+    trained(40, batch_size=5, cutmix=0.5)
+    pasted, position = 0, 0
+    for loss in losses:
+        targets, each = asked[position]
+        if loss == pytest.approx(each.mean(), rel=1e-5):
+            position += 1
+            continue
+        partners, others = asked[position + 1]
+        assert np.array_equal(partners, np.roll(targets, -2))
+        assert loss == pytest.approx((0.75 * each + 0.25 * others).mean(), rel=1e-5)
+        pasted, position = pasted + 1, position + 2
+    assert position == len(asked) and 10 <= pasted <= 30  # every second update
 
 
 def test_predictions_are_probabilities_and_do_not_depend_on_the_batch():

@@ -139,7 +139,9 @@ def test_updates_set_by_hand_are_kept():
 
 @pytest.mark.parametrize("number", range(4))
 def test_each_arm_gets_the_training_that_is_best_for_it(number):
-    options = training_candidates(base_training(RECIPE.compare))
+    scratch, options = (
+        training_candidates(base_training(RECIPE.compare), init) for init in ("scratch", "discriminator")
+    )
 
     def margin(piece):
         mine = replace(options[number], updates=piece.training.updates)
@@ -147,13 +149,16 @@ def test_each_arm_gets_the_training_that_is_best_for_it(number):
 
     choice, asked = chosen_by(margin)
     for arm, training in choice.trainings.items():
-        best = number if arm == "discriminator/real" else 0
-        assert replace(training, updates=1) == replace(options[best], updates=1)
+        best = options[number if arm == "discriminator/real" else 0]
+        assert replace(training, updates=1) == replace(best, updates=1)
     tried = {
         arm: {replace(p.training, updates=1) for p in asked if p.arm == arm and p.mixing in (None, base_mixing(RECIPE))}
         for arm in FACTORIAL
     }
-    assert all(found == tried[BASELINE] and len(found) == 4 for found in tried.values())
+    for arm, found in tried.items():
+        expected = scratch if arm.startswith("scratch") else options
+        assert found == {replace(option, updates=1) for option in expected} and len(found) == 4
+    assert {option.backbone_rate for option in scratch} == {1.0} and options[3].backbone_rate < 1
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -170,7 +175,7 @@ def test_none_wins_where_synthetic_images_hurt_or_do_nothing():
 
 def test_none_is_judged_with_the_training_that_suits_it_better():
     """That of the mixed arm, or the baseline's own: else a search would count for the synthetic images."""
-    options = training_candidates(base_training(RECIPE.compare))
+    options = training_candidates(base_training(RECIPE.compare), "scratch")
 
     def margin(piece, best):
         return 2.0 if replace(piece.training, updates=1) == replace(options[best[piece.arm]], updates=1) else 1.0
@@ -186,10 +191,10 @@ def test_the_truncation_and_settings_of_the_user_are_the_default():
     recipe = load_recipe({"compare": {"synthetic_ratio": 1.0, "weight_decay": 0.5}, "synthesize": {"truncation": 0.8}})
     assert base_mixing(recipe).ratio == 1.0 and base_mixing(recipe).truncation == 0.8
     assert search.truncations(recipe) == (0.8, 0.7 * 0.8)
-    candidates = training_candidates(base_training(recipe.compare))
+    candidates = training_candidates(base_training(recipe.compare), "scratch")
     assert candidates[0].weight_decay == 0.5 and max(c.weight_decay for c in candidates) <= 1
     assert len(set(candidates)) == 4 and len(set(mixing_candidates(base_mixing(recipe)))) == 6
-    for field in ("strength", "learning_rate", "weight_decay", "label_smoothing"):
+    for field in ("strength", "learning_rate", "weight_decay", "label_smoothing", "cutmix"):
         assert len({getattr(candidate, field) for candidate in candidates}) > 1
 
 
@@ -203,12 +208,14 @@ def test_which_arms_are_judged():
 
 
 def test_the_baseline_is_tuned_where_it_is_judged_alone():
-    options = training_candidates(base_training(RECIPE.compare))
+    options = training_candidates(base_training(RECIPE.compare), "scratch")
     asked = {}
 
     def train(pieces):
         asked.update({piece.name: piece for piece in pieces})
-        margins = {p.name: 2.0 if p.training.strength == options[1].strength else 1.0 for p in pieces}
+        margins = {
+            p.name: 2.0 if p.training == replace(options[1], updates=p.training.updates) else 1.0 for p in pieces
+        }
         return {p.name: Outcome(probabilities_of(margins[p.name], p.seed), np.empty((0, 3))) for p in pieces}
 
     choice = choose([BASELINE], True, FOLDS, fake_sources(), 800, train)
