@@ -285,7 +285,7 @@ def build_state(shape: Shape, settings: FitSettings, member: Member, device: tor
 
     def adam(network: torch.nn.Module) -> torch.optim.Adam:
         weights = [weight for weight in network.parameters() if weight.requires_grad]
-        return torch.optim.Adam(weights, lr=settings.learning_rate, betas=(0.0, settings.beta2), foreach=True)
+        return torch.optim.Adam(weights, lr=settings.learning_rate, betas=(0.0, settings.beta2), fused=True)
 
     return TrainingState(
         generator=generator,

@@ -125,11 +125,18 @@ class Backbone(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-        features = torch.cat([images, DETAIL_GAIN * (images - blurred)], dim=1)
+        features = torch.cat([images, DETAIL_GAIN * (images - local_means(images))], dim=1)
         for convolution in self.convolutions:
             features = F.leaky_relu(convolution(features), 0.2)
         return F.leaky_relu(self.project(features.flatten(1)), 0.2)
+
+
+def local_means(images: Tensor) -> Tensor:
+    """Means over 3 x 3 pixels of images (N, C, H, W), with borders repeated; ten times as fast as average pooling of so few
+    channels on a CPU."""
+    padded = F.pad(images.contiguous(), (1, 1, 1, 1), mode="replicate")
+    rows = padded[:, :, :-2] + padded[:, :, 1:-1] + padded[:, :, 2:]
+    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
 
 
 class Verdicts(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ganaug.gan.networks
-from ganaug.gan.networks import SPREAD_GROUP, Backbone, Discriminator, Generator
+from ganaug.gan.networks import SPREAD_GROUP, Backbone, Discriminator, Generator, local_means
 from ganaug.settings import IMAGE_SIZES
 
 NUM_CLASSES, LATENT, WIDTH = 3, 4, 4
@@ -68,6 +68,19 @@ def test_features_of_an_image_do_not_depend_on_its_batch(size, channels):
     others[1:] = -others[1:]
     torch.testing.assert_close(backbone(others)[0], together[0], rtol=1e-5, atol=1e-6)
     assert not torch.allclose(together[0], together[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_local_means_are_those_of_average_pooling(channels):
+    images = torch.rand(3, channels, 7, 9).to(memory_format=torch.channels_last).requires_grad_(True)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    expected = torch.nn.functional.avg_pool2d(padded, 3, stride=1)
+    torch.testing.assert_close(local_means(images), expected)
+    weights = torch.rand_like(expected)
+    ours, theirs = (
+        torch.autograd.grad((means * weights).sum(), images)[0] for means in (local_means(images), expected)
+    )
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_backbone_initialize_depends_on_the_seed_alone():
