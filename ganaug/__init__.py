@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .synthesis.audit import audit
     from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize
+    from .watch import Status, status
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ _HOMES = {
     "Estimate": "gan.training",
     "GanaugError": "errors",
     "Recipe": "settings",
+    "Status": "watch",
     "audit": "synthesis.audit",
     "check": "data.check",
     "compare": "study.compare",
@@ -45,6 +47,7 @@ _HOMES = {
     "rebuild": "synthesis.rebuild",
     "report": "reporting.page",
     "run": "pipeline",
+    "status": "watch",
     "synthesize": "synthesis.synthesize",
 }
 
@@ -55,6 +58,7 @@ __all__ = [
     "Estimate",
     "GanaugError",
     "Recipe",
+    "Status",
     "audit",
     "check",
     "compare",
@@ -68,6 +72,7 @@ __all__ = [
     "rebuild",
     "report",
     "run",
+    "status",
     "synthesize",
 ]
 

@@ -118,7 +118,8 @@ def main(quiet: bool) -> None:
     ganaug demo --out demo            everything, on handwritten digits that come along
     ganaug run DATA --out DIR         everything, on your folder of class folders
 
-    The stages one by one: check, fit, synthesize, audit, compare, report, export-classifier, predict.
+    The stages one by one: check, fit, synthesize, audit, compare, report, export-classifier, predict. How far a long one
+    has come, from another terminal: status.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -373,6 +374,19 @@ def predict(classifier: Path, images: Path, out: Path | None, device: str) -> No
 
     table = run_predict(classifier, images, out, device=device)
     click.echo(table.to_csv(index=False).rstrip("\n") if out is None else f"{len(table)} predictions in {out}")
+
+
+@main.command()
+@click.argument("folder", type=PATH)
+def status(folder: Path) -> None:
+    """How far a training or a study in FOLDER has come, while it runs in another terminal; after that, what it gave.
+
+    FOLDER is the --out of fit, compare, run or demo.
+    """
+    from .watch import format_status
+    from .watch import status as find_status
+
+    click.echo(format_status(find_status(folder)))
 
 
 @main.command()

@@ -1,16 +1,26 @@
-"""Progress for people: a bar with ETA on a terminal, plain lines elsewhere, silence in a library that did not ask."""
+"""Progress for people: a bar with ETA on a terminal, plain lines elsewhere, silence in a library that did not ask; and a sign of life
+in a folder, for who looks from elsewhere."""
 
 import logging
+import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Protocol
+
+from .runs import STATUS, write_json
 
 LOGGER = logging.getLogger("ganaug")
 LOGGER.addHandler(logging.NullHandler())
 
 PLAIN_INTERVAL = 15.0  # seconds between two plain lines
+SIGN_INTERVAL = 3.0  # and between two signs of life
+
+_signed: ContextVar[Path | None] = ContextVar("signed", default=None)  # the folder that gets them
 
 
 def say(message: str) -> None:
@@ -42,9 +52,55 @@ def track(label: str, total: int, start: int = 0, unit: str = "") -> Iterator[Ad
     """
     if LOGGER.isEnabledFor(logging.INFO) and sys.stderr.isatty():
         with _bar(label, total, start) as advance:
-            yield advance
+            yield _with_signs(advance, label, total, start, unit)
     else:
-        yield _plain_lines(label, total, start, unit)
+        yield _with_signs(_plain_lines(label, total, start, unit), label, total, start, unit)
+
+
+@contextmanager
+def signs_in(folder: Path) -> Iterator[None]:
+    """Whatever is tracked in the block leaves its state in `folder`/status.json, which `ganaug status` reads. When the block ends well
+    the file is removed; else it keeps the reason. A folder that cannot be written to stops no work."""
+    token = _signed.set(folder)
+    try:
+        yield
+    except BaseException as error:
+        _leave_sign(folder, {"ended": str(error) or type(error).__name__})
+        raise
+    finally:
+        _signed.reset(token)
+    with suppress(OSError):
+        (folder / STATUS).unlink(missing_ok=True)
+
+
+def _with_signs(advance: Advance, label: str, total: int, start: int, unit: str) -> Advance:
+    folder = _signed.get()
+    if folder is None:
+        return advance
+    begun, last = time.monotonic(), 0.0
+
+    def sign(done: int, note: str = "") -> None:
+        left = (time.monotonic() - begun) / (done - start) * (total - done) if done > start else None
+        _leave_sign(
+            folder, {"label": label, "done": done, "total": total, "unit": unit, "seconds_left": left, "note": note}
+        )
+
+    def both(done: int, note: str = "") -> None:
+        nonlocal last
+        advance(done, note)
+        if time.monotonic() - last >= SIGN_INTERVAL or done >= total:
+            last = time.monotonic()
+            sign(done, note)
+
+    sign(start)
+    return both
+
+
+def _leave_sign(folder: Path, content: dict[str, Any]) -> None:
+    process = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    with suppress(OSError):
+        if folder.is_dir():
+            write_json(folder / STATUS, {**content, **process})
 
 
 def _plain_lines(label: str, total: int, start: int, unit: str) -> Advance:

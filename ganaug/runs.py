@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 RUN_KEYS = ("class_names", "counts", "source", "strategy", "members")  # what later stages read of run.json
+STATUS = "status.json"  # what a process is doing in a folder of a run or a study, while it does; see progress.py
 SCHEMA = 1  # of run.json and study.json; a newer one is refused with a clear message
 
 

@@ -17,9 +17,9 @@ from ..data.split import hold_out
 from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
-from ..progress import format_duration, say
+from ..progress import format_duration, say, signs_in
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
-from ..runs import SCHEMA, RunFolder, describe_versions, read_json, write_json, write_text
+from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
 from ..settings import FitSettings, Recipe
 from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
@@ -67,12 +67,13 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
         say(f"{out}: the training is complete already")
         return folder.root
     device = resolve_device(resolved.fit.device)
-    if folder.info.is_file():
-        images = load(folder.data)  # as it was split when the run began
-    else:
-        images, report = prepare(data, resolved.data, folder.data, device.type)
-        write_json(folder.check, report.to_json())
-    train_run(folder, str(data), images, resolved, device)
+    with signs_in(folder.root):
+        if folder.info.is_file():
+            images = load(folder.data)  # as it was split when the run began
+        else:
+            images, report = prepare(data, resolved.data, folder.data, device.type)
+            write_json(folder.check, report.to_json())
+        train_run(folder, str(data), images, resolved, device)
     return folder.root
 
 
@@ -349,6 +350,7 @@ _EARLY_FILES = {
     "recipe.yaml",
     IMAGES,
     INDEX,
+    STATUS,
 }  # of a run that was
 # interrupted while it read its data: nothing in it is lost when it begins anew
 _FREE: Any = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..progress import say, track
+from ..progress import say, signs_in, track
 from ..recipe import RecipeLike
 from .analysis import Evidence
 from .arms import ARMS, BASELINE, MIXED
@@ -52,18 +52,19 @@ def compare(
     if (case.folder / "study.json").is_file():
         say(f"{case.folder}: the study is complete already")
         return read_comparison(case.folder)
-    clock, pace = Clock(case.folder), pace_of(case)
-    say(describe_cost(case, pace))
-    with clock.time("gans"):
-        make_units(case)
-    with clock.time("choice"):
-        choices = [choose_for(case, split, pace) for split in range(case.plan.splits)]
-    with clock.time("pools"):
-        draw_pools(case, choices)
-    with clock.time("arms"):
-        evidence = train_arms(case, choices, pace)
-    verify_untouched(case)
-    return write_study(case, evidence, clock.read())
+    with signs_in(case.folder):
+        clock, pace = Clock(case.folder), pace_of(case)
+        say(describe_cost(case, pace))
+        with clock.time("gans"):
+            make_units(case)
+        with clock.time("choice"):
+            choices = [choose_for(case, split, pace) for split in range(case.plan.splits)]
+        with clock.time("pools"):
+            draw_pools(case, choices)
+        with clock.time("arms"):
+            evidence = train_arms(case, choices, pace)
+        verify_untouched(case)
+        return write_study(case, evidence, clock.read())
 
 
 def estimate_compare(run: str | Path, *, synthetic: str | Path | None = None, recipe: RecipeLike = None) -> str:
