@@ -54,7 +54,9 @@ def test_every_arm_gets_the_same_search(standard_study):
     searched = {arm: [json.dumps(c["setting"]) for c in mine] for arm, mine in by_arm.items()}
     assert len({tuple(mine) for arm, mine in searched.items() if arm.startswith("scratch")}) == 1
     assert len({tuple(mine) for arm, mine in searched.items() if arm.startswith("discriminator")}) == 1
-    assert len({tuple(mine[:3]) for mine in searched.values()}) == 1  # the fourth: gentle, or the transferred layers slower
+    assert (
+        len({tuple(mine[:3]) for mine in searched.values()}) == 1
+    )  # the fourth: gentle, or the transferred layers slower
     assert all(len(mine) == 4 and sum(c["chosen"] for c in mine) == 1 for mine in by_arm.values())
     mixed = [c for c in choice["candidates"] if c["step"] == "mixing"]
     assert [c["setting"]["ratio"] for c in mixed] == [0.0, 0.5, 0.25, 1.0, 0.5, 0.5, 0.5]
