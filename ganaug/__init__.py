@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .data.check import CheckReport, check
     from .errors import GanaugError
     from .gan.training import Estimate, estimate_fit, fit
+    from .integrations.classifier import GANClassifier
+    from .integrations.sampler import GANSampler
     from .pipeline import demo, run
     from .recipe import load_recipe
     from .reporting.page import report
@@ -31,6 +33,8 @@ _HOMES = {
     "CheckReport": "data.check",
     "Comparison": "study.comparison",
     "Estimate": "gan.training",
+    "GANClassifier": "integrations.classifier",
+    "GANSampler": "integrations.sampler",
     "GanaugError": "errors",
     "Recipe": "settings",
     "Status": "watch",
@@ -56,6 +60,8 @@ __all__ = [
     "CheckReport",
     "Comparison",
     "Estimate",
+    "GANClassifier",
+    "GANSampler",
     "GanaugError",
     "Recipe",
     "Status",
