@@ -48,7 +48,8 @@ class GANSampler(BaseOverSampler):  # type: ignore[misc]
     steps: of the GAN's training; by default those that fit into `budget`, e.g. "10m" or seconds, by default the recipe's.
     random_state: decides everything, if `steps` are given; what fits into a budget depends on the machine, too.
     recipe: any other setting; a file, or a mapping such as {"fit": {"width": 16}, "curation": {"keep": 0.5}}. See
-        `ganaug.load_recipe`.
+        `ganaug.load_recipe`. What it says of seeds, of numbers of images, and of how oblong ones become square (these are stretched, so
+        that they can be stretched back), does not count.
     image_shape: of flat images: (H, W), (H, W, 3) or (3, H, W); by default gray squares. What is no square is filled up to one, so
         that any table of numbers passes, for what that is worth.
 

@@ -75,7 +75,7 @@ class Tally:
         worst = ", ".join(f"{name} {count / self.candidates:.0%}" for name, count in self.reasons.most_common(2))
         return (
             f"class {self.class_name}: {self.kept} of {self.asked} images; {self.candidates} candidates were made and "
-            f"{self.acceptance:.0%} kept (rejected as {worst}). Train longer, or leave a filter out with --no-filter."
+            f"{self.acceptance:.0%} kept (rejected as {worst}). Train longer, or leave a filter out (--no-filter, or curation.without)."
         )
 
 
