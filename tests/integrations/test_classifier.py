@@ -4,7 +4,7 @@ import pickle
 import joblib
 import numpy as np
 import pytest
-from quick import as_tests, digits, quick
+from quick import as_tests, digits, hasty_runs, quick  # noqa: F401 (a fixture of all tests here)
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import estimator_checks_generator
 

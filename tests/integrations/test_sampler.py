@@ -5,7 +5,7 @@ import pytest
 import torch
 from imblearn.pipeline import Pipeline
 from imblearn.utils.estimator_checks import estimator_checks_generator as imblearn_checks
-from quick import as_tests, digits, quick
+from quick import as_tests, digits, hasty_runs, quick  # noqa: F401 (a fixture of all tests here)
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import estimator_checks_generator as sklearn_checks
