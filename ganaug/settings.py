@@ -302,7 +302,7 @@ class CompareSettings(Settings):
     updates: int | None = Field(
         None, ge=1, description="Updates of every arm; by default doubled until no arm gains on the inner folds."
     )
-    max_updates: int = Field(3200, ge=1, description="Largest number of updates that is tried.")
+    max_updates: int = Field(6400, ge=1, description="Largest number of updates that is tried.")
     budget: Duration | None = Field(
         None,
         description="Wall-clock time for the classifiers; may lower the updates that are tried, which the report then says.",

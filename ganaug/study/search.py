@@ -7,7 +7,6 @@ untuned baseline makes any augmentation look good.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from .arms import ARMS, BASELINE, MIXED, Init
 from .material import Sources
 from .pieces import Outcome, Piece, make_piece
 
-LEAST_UPDATES = 400  # the first number of them that is tried
+LEAST_UPDATES = 800  # the first number of them that is tried; half as many favour weak augmentation
 TOLERANCE = 0.005  # in accuracy: gains up to half a point do not count
+ROUNDING = 1e-9  # of sums of weights: one image in two hundred is half a point
 LOSS_TOLERANCE = 0.05  # relative, in log loss, and at least
 LEAST_LOSS_TOLERANCE = 0.01  # in nats: what half a point of errors costs, at two nats each
 
@@ -143,7 +143,7 @@ def lengths(longest: int) -> list[int]:
     """Numbers of updates to try, each twice the one before, the last `longest`; at least two where there is room.
 
     >>> lengths(2400), lengths(1000), lengths(1)
-    ([600, 1200, 2400], [500, 1000], [1])
+    ([1200, 2400], [500, 1000], [1])
     """
     found = [longest]
     while found[0] >= 2 * LEAST_UPDATES or (len(found) == 1 and found[0] > 1):
@@ -214,7 +214,8 @@ def find_updates(
     judge: Callable[[Sequence[tuple[str, Training, Mixing]]], list[Score]],
     record: Callable[[str, Sequence[tuple[str, dict[str, Any]]], Sequence[Score], int], None],
 ) -> tuple[int, dict[str, bool]]:
-    """The updates after which no arm gains from twice as many, and of every arm whether that was seen."""
+    """The first number of updates at which no arm does better than after half as many, and of every arm whether that was seen. The
+    longer of the two is taken: it costs time, where a training too short makes any augmentation look good."""
 
     def judge_at(updates: int, asked: Sequence[str]) -> dict[str, Score]:
         scores = judge([(arm, replace(trainings[arm], updates=updates), mixing) for arm in asked])
@@ -223,15 +224,14 @@ def find_updates(
 
     if len(steps) == 1:
         return steps[0], {}
-    enough, converged = steps[0], dict.fromkeys(arms, False)
+    converged = dict.fromkeys(arms, False)
     before = judge_at(steps[0], arms)
-    for half, whole in pairwise(steps):
-        after = judge_at(whole, list(before))
+    for updates in steps[1:]:
+        after = judge_at(updates, list(before))
         converged |= {arm: has_converged(before[arm], found) for arm, found in after.items()}
         before = {arm: found for arm, found in after.items() if not converged[arm]}
         if not before:
-            return max(enough, half), converged
-        enough = whole
+            return updates, converged
     return steps[-1], converged
 
 
@@ -289,12 +289,10 @@ def best_of(scores: Sequence[Score]) -> int:
 
 
 def has_converged(half: Score, whole: Score) -> bool:
-    """Whether twice as many updates gained nothing that counts, in accuracy or log loss, and something was learned."""
-    gained_hits, gained_loss = whole.hits - half.hits, half.losses - whole.losses
-    more_hits = whole.weights @ gained_hits > max(TOLERANCE, standard_error(gained_hits, whole.weights))
-    less_loss = whole.weights @ gained_loss > max(
-        LOSS_TOLERANCE * half.loss, LEAST_LOSS_TOLERANCE, standard_error(gained_loss, whole.weights)
-    )
+    """Whether twice as many updates gained nothing that counts, in accuracy or log loss, and something was learned. No gain is
+    forgiven for being within chance: on a hundred images, a standard error hides gains of two points."""
+    more_hits = whole.accuracy - half.accuracy > TOLERANCE + ROUNDING
+    less_loss = half.loss - whole.loss > max(LOSS_TOLERANCE * half.loss, LEAST_LOSS_TOLERANCE)
     return whole.accuracy > 1 / whole.num_classes and not (more_hits or less_loss)
 
 

@@ -59,7 +59,7 @@ def probabilities_of(margin, seed=0):
     return np.where(truth[:, None] == [0, 1], right[:, None], 1 - right[:, None]).astype(np.float32)
 
 
-def chosen_by(margin_of, arms=FACTORIAL, longest=3200, **settings):
+def chosen_by(margin_of, arms=FACTORIAL, longest=6400, **settings):
     """The choice where a piece's margin is `margin_of(piece)`, and all pieces that were asked for. A single arm is not tuned."""
     asked, tune = {}, len(arms) > 1
 
@@ -88,33 +88,33 @@ def test_lengths():
 
 def test_where_nothing_matters_the_defaults_win_and_the_first_number_of_updates():
     choice, asked = chosen_by(flat)
-    assert choice.updates == 400 and all(choice.converged.values()) and set(choice.converged) == set(FACTORIAL)
-    assert set(choice.trainings.values()) == {replace(base_training(RECIPE.compare), updates=400)}
+    assert choice.updates == 1600 and all(choice.converged.values()) and set(choice.converged) == set(FACTORIAL)
+    assert set(choice.trainings.values()) == {replace(base_training(RECIPE.compare), updates=1600)}
     assert choice.mixing == base_mixing(RECIPE) and choice.worth_mixing is False
-    assert {piece.training.updates for piece in asked} == {400, 800}
+    assert {piece.training.updates for piece in asked} == {800, 1600}
 
 
 def test_the_baseline_alone_is_not_tuned_but_gets_enough_updates():
-    choice, asked = chosen_by(lambda piece: piece.training.updates / 1000, arms=[BASELINE])
-    assert choice.updates == 3200 and choice.converged == {BASELINE: False}
+    choice, asked = chosen_by(lambda piece: piece.training.updates / 2000, arms=[BASELINE])
+    assert choice.updates == 6400 and choice.converged == {BASELINE: False}
     assert {piece.arm for piece in asked} == {BASELINE} and choice.worth_mixing is None
     assert {replace(piece.training, updates=1) for piece in asked} == {
         replace(base_training(RECIPE.compare), updates=1)
     }
-    assert [candidate.setting["updates"] for candidate in choice.candidates] == [400, 800, 1600, 3200]
+    assert [candidate.setting["updates"] for candidate in choice.candidates] == [800, 1600, 3200, 6400]
     assert [candidate.chosen for candidate in choice.candidates] == [False, False, False, True]
 
 
 def test_updates_are_doubled_for_the_arms_that_still_gain():
     def margin(piece):
-        return min(piece.training.updates, 1600 if piece.arm == MIXED else 800) / 400
+        return min(piece.training.updates, 1600 if piece.arm == MIXED else 800) / 800
 
     choice, asked = chosen_by(margin)
-    assert choice.updates == 1600 and all(choice.converged.values())
+    assert choice.updates == 3200 and all(choice.converged.values())
     assert {piece.arm for piece in asked if piece.training.updates == 1600} == set(FACTORIAL)
     assert {piece.arm for piece in asked if piece.training.updates == 3200} == {MIXED}
-    choice, _ = chosen_by(lambda piece: min(piece.training.updates, 400) / 400)
-    assert choice.updates == 400
+    choice, _ = chosen_by(lambda piece: min(piece.training.updates, 800) / 800)
+    assert choice.updates == 1600
 
 
 def test_what_still_gains_at_the_end_is_named():
@@ -219,7 +219,7 @@ def test_the_baseline_is_tuned_where_it_is_judged_alone():
         return {p.name: Outcome(probabilities_of(margins[p.name], p.seed), np.empty((0, 3))) for p in pieces}
 
     choice = choose([BASELINE], True, FOLDS, fake_sources(), 800, train)
-    assert choice.trainings[BASELINE] == replace(options[1], updates=400) and choice.worth_mixing is None
+    assert choice.trainings[BASELINE] == replace(options[1], updates=800) and choice.worth_mixing is None
     assert len({replace(piece.training, updates=1) for piece in asked.values()}) == 4
 
 
@@ -261,7 +261,7 @@ def test_better_is_more_than_a_standard_error():
     assert not is_better(base, base)
 
 
-def test_convergence_needs_a_gain_that_counts_and_is_sure():
+def test_a_training_has_converged_unless_it_gains_what_counts_however_unsure():
     half = made_score(np.ones(400))
     assert not has_converged(half, made_score(np.full(400, 0.94)))  # 6 % less, without doubt
     assert has_converged(half, made_score(np.full(400, 0.96)))
@@ -271,12 +271,12 @@ def test_convergence_needs_a_gain_that_counts_and_is_sure():
     )
     noise = np.random.default_rng(0).normal(size=400)
     noise = 4 * (noise - noise.mean()) / noise.std()  # standard error .2
-    assert has_converged(half, made_score(0.85 + noise)) and not has_converged(half, made_score(0.75 + noise))
+    assert has_converged(half, made_score(0.96 + noise)) and not has_converged(half, made_score(0.94 + noise))
     hits = np.arange(400) % 10 > 0
     more = hits.copy()
-    more[:40:10] = True  # four of four hundred
+    more[:30:10] = True  # three of four hundred
     assert not has_converged(made_score(np.ones(400), hits * 1.0), made_score(np.ones(400), more * 1.0))
-    more[20:40] = False
+    more[20] = False  # two: half a point
     assert has_converged(made_score(np.ones(400), hits * 1.0), made_score(np.ones(400), more * 1.0))
 
 
