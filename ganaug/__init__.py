@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classify.predictor import predict
-    from .data.augmented import AugmentedDataset
+    from .integrations.datasets import AugmentedDataset
     from .data.check import CheckReport, check
     from .errors import GanaugError
     from .gan.training import Estimate, estimate_fit, fit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AugmentedDataset": "data.augmented",
+    "AugmentedDataset": "integrations.datasets",
     "CheckReport": "data.check",
     "Comparison": "study.comparison",
     "Estimate": "gan.training",

@@ -35,6 +35,6 @@ def test_an_unknown_name_is_an_attribute_error():
     assert "has no attribute 'fitt'" in python("import ganaug; ganaug.fitt").stderr
 
 
-@pytest.mark.parametrize("module", ["ganaug.gan.training", "ganaug.study.compare", "ganaug.data.augmented"])
+@pytest.mark.parametrize("module", ["ganaug.gan.training", "ganaug.study.compare", "ganaug.integrations.datasets"])
 def test_albumentations_is_only_for_who_brings_it(module):
     assert "albumentations" not in loaded_after(f"import {module}")

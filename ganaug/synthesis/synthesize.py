@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,14 +14,10 @@ from ..data.manifest import Row, manifest_writer, read_manifest, require_parquet
 from ..data.source import open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
-from ..gan.member import load_member
-from ..gan.mixing import AnyGenerator
-from ..gan.networks import Discriminator
-from ..gan.strategies import STRATEGIES, generating_member
 from ..progress import say, track, warn
 from ..recipe import RecipeLike, dump_recipe, load_recipe
 from ..reporting.pairs import write_pairs_page
-from ..runs import RunFolder, checkpoint_of, filled_whole, open_run, write_json, write_text
+from ..runs import RunFolder, filled_whole, open_run, write_json, write_text
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
 from .harvest import harvest
@@ -136,37 +131,15 @@ def write_images(
     write: Callable[[Row], None],
 ) -> list[Tally]:
     """Writes the images of every class, and a row for each candidate; returns what became of them, class by class."""
-    members = STRATEGIES[strategy](len(curator.real.class_names))
     tallies = [Tally(name, asked) for name, asked in counts.items()]
-    networks: dict[str, tuple[AnyGenerator, Discriminator, str]] = {}
     with track("synthesize", sum(counts.values())) as advance:
-        done = 0
-        for tally in tallies:
-            index = curator.real.class_names.index(tally.class_name)
-            member = generating_member(members, index)
-            if tally.asked and member.name not in networks:
-                networks = {member.name: open_member(folder, member.name, device)}
-            if not tally.asked:
-                continue
-            generator, discriminator, checkpoint = networks[member.name]
-            label = member.labels[member.classes.index(index)]
-            for row, image in harvest(
-                curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
-            ):
-                write(replace(row, checkpoint=checkpoint, truncation=recipe.synthesize.truncation))
-                if image is not None:
-                    (target / tally.class_name).mkdir(parents=True, exist_ok=True)
-                    (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
-                    done += 1
-                    advance(done)
+        for row, image in harvest(folder, strategy, curator, tallies, recipe, device):
+            write(row)
+            if image is not None:
+                (target / row.class_name).mkdir(parents=True, exist_ok=True)
+                (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
+                advance(sum(tally.kept for tally in tallies))
     return tallies
-
-
-def open_member(folder: RunFolder, name: str, device: torch.device) -> tuple[AnyGenerator, Discriminator, str]:
-    """The networks of a member on the device, and what names its generator in a manifest."""
-    generator, discriminator = load_member(folder, name)
-    checkpoint = checkpoint_of(folder.member(name) / "generator.safetensors")
-    return generator.to(device), discriminator.to(device), checkpoint
 
 
 def finish_folder(folder: Path, class_names: tuple[str, ...], parquet: bool) -> None:

@@ -1,0 +1,144 @@
+"""Synthetic images on the fly, as a torch Dataset."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ..data.images import to_pillow
+from ..devices import resolve_device
+from ..errors import GanaugError
+from ..recipe import load_recipe
+from ..runs import open_run
+from ..synthesis.harvest import harvest
+from ..synthesis.plan import resolve_classes
+from ..synthesis.synthesize import open_curator
+from ..synthesis.tally import Tally
+from .generator import Generator, open_generator
+from .transforms import Transform, apply_transform
+
+
+class GeneratorDataset(Dataset[tuple[Any, int]]):
+    """Synthetic images that are made when they are needed and never stored: other ones in every epoch, as (image, label) pairs.
+
+    source     a run, whose images pass the tests of `ganaug synthesize` unless `curated` is false; or a `Generator`, or the folder of
+               a saved one, which has no training images to test by
+    per_class  images of each class: a number, or {class: number}
+    truncation factor on the noise: below 1, safer and less varied images
+    transform  as of `AugmentedDataset`
+    seed       of the images; those of epoch 0 are what `ganaug synthesize --seed` writes
+    device     where they are made: auto, cpu, cuda or cuda:N
+
+    `set_epoch(epoch)` makes them anew, in the process that calls it; workers of a DataLoader see them, also those that outlive an
+    epoch. Where the tests pass too few images of a class, those that passed are repeated.
+
+    Raises `GanaugError` for what is neither a run nor a generator, for unknown classes, and for a class without any image.
+    """
+
+    def __init__(
+        self,
+        source: "str | Path | Generator",
+        *,
+        per_class: int | Mapping[str, int] = 100,
+        curated: bool | None = None,
+        truncation: float | None = None,
+        transform: Transform | None = None,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        maker = _open_maker(source, curated, truncation, device)
+        counts = per_class if isinstance(per_class, Mapping) else dict.fromkeys(maker.classes, per_class)
+        resolve_classes(counts, maker.classes)
+        if wrong := {name: count for name, count in counts.items() if not count >= 0}:
+            raise GanaugError(f"per_class must be 0 or more; got {wrong}.")
+        self.classes = list(maker.classes)
+        self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
+        self.counts = {name: int(counts[name]) for name in self.classes if counts.get(name)}
+        self.targets = [self.class_to_idx[name] for name, count in self.counts.items() for _ in range(count)]
+        self.transform, self.seed = transform, seed
+        self._maker: _Curated | _Raw | None = maker
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        shape = (len(self.targets), maker.channels, maker.image_size, maker.image_size)
+        self._images = torch.empty(shape, dtype=torch.uint8).share_memory_()
+        self._renew(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the images of that epoch. Two equal epochs give equal images."""
+        if epoch != int(self._epoch):
+            self._renew(epoch)
+
+    def _renew(self, epoch: int) -> None:
+        if self._maker is None:
+            raise GanaugError("set_epoch must be called in the process that made the GeneratorDataset, not in a worker.")
+        end = 0
+        for name, count in self.counts.items():
+            made = self._maker.make(name, count, self.seed + epoch)
+            start, end = end, end + count
+            self._images[start:end] = torch.from_numpy(made[np.arange(count) % len(made)])
+        self._epoch.fill_(epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_maker": None}  # networks stay where they are
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def picture(self, index: int, mode: str) -> Image.Image:
+        """The image as PIL, of mode "RGB" or "L"."""
+        return to_pillow(self._images[index].permute(1, 2, 0).numpy()).convert(mode)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        index = range(len(self))[index]
+        key = (self.seed, int(self._epoch), index)
+        return apply_transform(self.transform, self.picture(index, "RGB"), key), self.targets[index]
+
+
+class _Curated:
+    """Images of a run that pass its tests."""
+
+    def __init__(self, run: str | Path, truncation: float | None, device: str) -> None:
+        self.folder, self.info = open_run(run)
+        recipe = load_recipe(self.folder.recipe)
+        self.recipe = recipe if truncation is None else load_recipe({"synthesize": {"truncation": truncation}}, recipe)
+        self.device = resolve_device(device)
+        self.curator = open_curator(self.folder, self.recipe, self.device)
+        self.classes: tuple[str, ...] = self.curator.real.class_names
+        self.channels, self.image_size = self.curator.real.images.shape[1:3]
+
+    def make(self, class_name: str, count: int, seed: int) -> Any:
+        """Up to `count` images (n, C, S, S) uint8, one at least."""
+        recipe = load_recipe({"synthesize": {"seed": seed % 2**32}}, self.recipe)
+        tally = Tally(class_name, count)
+        rows = harvest(self.folder, self.info["strategy"], self.curator, [tally], recipe, self.device)
+        images = [image for _, image in rows if image is not None]
+        if not images:
+            raise GanaugError(tally.complain())
+        return np.stack(images)
+
+
+class _Raw:
+    """Images of a generator as they come."""
+
+    def __init__(self, generator: Generator, truncation: float | None, device: str) -> None:
+        self.generator = generator.to(resolve_device(device))
+        self.classes = tuple(generator.class_names)
+        self.channels, self.image_size = generator.channels, generator.image_size
+        self.truncation = truncation
+
+    def make(self, class_name: str, count: int, seed: int) -> Any:
+        """`count` images (n, C, S, S) uint8."""
+        return self.generator.sample(class_name, count, seed=seed, truncation=self.truncation)
+
+
+def _open_maker(
+    source: "str | Path | Generator", curated: bool | None, truncation: float | None, device: str
+) -> _Curated | _Raw:
+    if isinstance(source, str | Path) and curated is not False and (curated or (Path(source) / "run.json").is_file()):
+        return _Curated(source, truncation, device)
+    if curated:
+        raise GanaugError("a Generator has no training images to test its own by: expected a run, or curated=False.")
+    return _Raw(open_generator(source), truncation, device)
