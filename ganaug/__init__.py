@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classify.predictor import predict
-    from .integrations.datasets import AugmentedDataset
     from .data.check import CheckReport, check
     from .errors import GanaugError
     from .gan.training import Estimate, estimate_fit, fit
+    from .integrations.datasets import AugmentedDataset
+    from .integrations.generated import GeneratorDataset
+    from .integrations.generator import Generator
+    from .integrations.replace import GANReplace
     from .pipeline import demo, run
     from .recipe import load_recipe
     from .reporting.page import report
@@ -31,7 +34,10 @@ _HOMES = {
     "CheckReport": "data.check",
     "Comparison": "study.comparison",
     "Estimate": "gan.training",
+    "GANReplace": "integrations.replace",
     "GanaugError": "errors",
+    "Generator": "integrations.generator",
+    "GeneratorDataset": "integrations.generated",
     "Recipe": "settings",
     "Status": "watch",
     "audit": "synthesis.audit",
@@ -56,7 +62,10 @@ __all__ = [
     "CheckReport",
     "Comparison",
     "Estimate",
+    "GANReplace",
     "GanaugError",
+    "Generator",
+    "GeneratorDataset",
     "Recipe",
     "Status",
     "audit",

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import GanaugError
 
@@ -61,14 +61,17 @@ def decode(data: bytes) -> Decoded:
 
 
 def read_pillow(path: Path, mode: str) -> Image.Image:
-    """A file as an upright Pillow image of mode "RGB" or "L", by the rules of `decode`, but sooner where they change nothing.
-    Raises `DecodeError`, and `OSError` where there is no such file."""
-    data = path.read_bytes()
-    with _opened(io.BytesIO(data)) as image:
-        image.load()
-        if image.mode in ("L", "RGB") and not image.has_transparency_data and "exif" not in image.info:
-            return image.convert(mode)
-    return to_pillow(match_channels(decode(data).pixels, 3 if mode == "RGB" else 1))
+    """A file as `to_mode` gives it. Raises `DecodeError`, and `OSError` where there is no such file."""
+    with _opened(io.BytesIO(path.read_bytes())) as image:
+        return to_mode(image, mode)
+
+
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """A Pillow image as a new one, upright, of mode "RGB" or "L", by the rules of `decode`, but sooner where they change nothing."""
+    image.load()
+    if image.mode in ("L", "RGB") and not image.has_transparency_data and _is_upright(image):
+        return image.convert(mode)
+    return to_pillow(match_channels(_to_pixels(_upright(image)), 3 if mode == "RGB" else 1))
 
 
 def peek_size(file: IO[bytes]) -> tuple[int, int]:
@@ -186,6 +189,13 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block does not spoil the pixels
         return image
+
+
+def _is_upright(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
+    except Exception:  # as above
+        return True
 
 
 def _to_pixels(image: Image.Image) -> Pixels:

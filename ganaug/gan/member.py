@@ -38,9 +38,7 @@ Shape = dict[str, Any]
 def build_networks(shape: Shape) -> tuple[AnyGenerator, Discriminator]:
     """Fresh networks of a shape {family, class_counts, image_size, channels, mirror, latent_size,
     width}, as stored in member.json."""
-    discriminator = Discriminator(
-        len(shape["class_counts"]), shape["image_size"], shape["channels"], shape["width"]
-    )
+    discriminator = Discriminator(len(shape["class_counts"]), shape["image_size"], shape["channels"], shape["width"])
     return build_generator(shape), discriminator
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ..data.labeled import FileItems, Items, Labeled, as_picture, open_labeled
 from ..data.manifest import NAME, read_manifest
 from ..errors import GanaugError
-from .generated import GeneratorDataset
+from .generated import GeneratorDataset, refuse_negative, shared
 from .transforms import Transform, apply_transform
 
 Schedule = Callable[[int], float]
@@ -24,7 +24,7 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
     """Real images, followed by synthetic ones, as (image, label) pairs.
 
     real       a folder of class folders, of which train/ is used where there is one; or a map-style Dataset of (image, label) with
-               `.targets`, as torchvision's are, a `Subset` of one, or a Hugging Face data set
+               `.targets`, as torchvision's are, a `TensorDataset`, a Hugging Face data set, a `Subset` or `ConcatDataset` of such
     synthetic  a folder written by `ganaug synthesize`, or a `GeneratorDataset`
     ratio      synthetic images for each real one of the class, rounded: a number, or {class: number}
     cap        most synthetic images of a class: a number, or {class: number}
@@ -32,10 +32,10 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
                real images of the same class, so that length, labels and samplers stay as they are. See `set_epoch`
     transform  an albumentations transform, or any function of a PIL image such as torchvision's transforms; without one an
                image is a float tensor (C, H, W) in 0..1. A Dataset's own `.transform` is applied to the synthetic images, too
-    classes    names of a Dataset's labels, where it does not tell them or calls them otherwise than `synthetic`
+    classes    names of a Dataset's labels, where it does not tell them or calls them otherwise than `synthetic` does
     mode       of the PIL images: "RGB" or "L" (gray)
     seed       of the random stream of an albumentations transform and of the real images in place of synthetic ones
-    megabytes  of decoded files that are kept in memory
+    megabytes  of files that are decoded once, at the start, and kept in memory; 0 reads each anew whenever it is asked for
 
     A class that a mapping leaves out is not limited by it. Synthetic images are taken in the order of the manifest, so
     a smaller amount is a part of a larger one.
@@ -44,7 +44,7 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
     stream in every worker and every epoch. Call `set_epoch(epoch)` before each epoch for new augmentations.
 
     Raises `GanaugError` for a synthetic folder without a manifest, with missing files, or with classes unknown to `real`, for a Dataset
-    without targets, and when an image cannot be read.
+    without targets, for real and synthetic images that come out different in shape, and when an image cannot be read.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
     ) -> None:
         if mode not in ("RGB", "L"):
             raise GanaugError(f"mode must be 'RGB' or 'L' (gray), got {mode!r}.")
+        refuse_negative("seed", seed)
         self._real = open_labeled(real, classes, mode, megabytes / 2)
         self.classes = self._real.classes
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
-        counts = {name: self._real.targets.count(index) for index, name in enumerate(self.classes)}
-        self._synthetic = open_synthetic(
-            synthetic, self.classes, _limit(counts, ratio, cap), mode, megabytes / 2
-        )
+        counts = Counter(self._real.targets)
+        limits = _limit({name: counts[index] for index, name in enumerate(self.classes)}, ratio, cap)
+        self._synthetic = open_synthetic(synthetic, self.classes, limits, mode, megabytes / 2)
         self.targets = [*self._real.targets, *self._synthetic.targets]
         self.is_synthetic = [False] * len(self._real.targets) + [True] * len(self._synthetic.targets)
         if self._real.files is not None and self._synthetic.files is not None:
@@ -81,17 +81,19 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
             )
         self.transform = transform if transform is not None else self._real.transform
         self.mode, self.seed, self.schedule, self._generated = mode, seed, schedule, synthetic
-        self._now = torch.zeros(2, dtype=torch.float64).share_memory_()  # epoch, share: seen by workers that outlive an epoch
+        self._now = shared(torch.zeros(2, dtype=torch.float64))  # epoch, share: seen by workers that outlive an epoch
         self._ranks = _ranks(self._synthetic.targets)
         self._places = defaultdict[int, list[int]](list)  # of the real images of each label
         for row, label in enumerate(self._real.targets):
             self._places[label].append(row)
         self.set_epoch(0)
-        self._refuse_other_channels()
+        with torch.random.fork_rng(devices=[]):
+            self._refuse_other_shapes()
 
     def set_epoch(self, epoch: int) -> None:
         """Starts new random streams of an albumentations transform, and has the schedule and a `GeneratorDataset` go on. Two equal
         epochs give equal images. Workers that outlive an epoch (`persistent_workers=True`) hear of it, too."""
+        refuse_negative("epoch", epoch)
         share = 1.0 if self.schedule is None else float(self.schedule(epoch))
         if not 0 <= share <= 1:
             raise GanaugError(f"schedule must return a share from 0 to 1; got {share} for epoch {epoch}.")
@@ -110,7 +112,7 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
             raise GanaugError(f"synthetic_share must be from 0 to 1; got {synthetic_share}.")
         labels, synthetic = torch.tensor(self.targets), torch.tensor(self.is_synthetic)
         weights = torch.zeros(len(labels), dtype=torch.float64)
-        for label in labels.unique():
+        for label in sorted(set(self.targets)):
             kinds = [(labels == label) & ~synthetic, (labels == label) & synthetic]
             numbers = [int(kind.sum()) for kind in kinds]
             share = numbers[1] / sum(numbers) if synthetic_share is None or 0 in numbers else synthetic_share
@@ -136,28 +138,31 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
         item = self._real.items[row]
         if self._real.transform is not None:
             return item
-        picture = as_picture(item)
+        picture = as_picture(item, self.mode)
         if picture is None:
             raise GanaugError(
                 f"the real images come as {_describe(item)}: expected pictures (PIL, or uint8), so that synthetic images can be "
                 "treated alike. Give what makes them so to AugmentedDataset as transform=, not to the data set."
             )
-        picture = picture if picture.mode == self.mode else picture.convert(self.mode)
         return apply_transform(self.transform, picture, (self.seed, self.epoch, index))
 
     def _synthetic_image(self, row: int, index: int) -> Any:
         return apply_transform(self.transform, self._synthetic.items[row], (self.seed, self.epoch, index))
 
-    def _refuse_other_channels(self) -> None:
-        """Raises `GanaugError` where real and synthetic images come out of a Dataset's own transform with different ones."""
+    def _refuse_other_shapes(self) -> None:
+        """Raises `GanaugError` where synthetic images come out with other channels than real ones, or with another size, although the first
+        and the last real image agree in theirs: they would not fit into one batch."""
         num_real = len(self._real.targets)
-        if self._real.transform is None or num_real in (0, len(self)):
+        if num_real == 0:
             return
-        real, synthetic = self._real_image(0, 0), self._synthetic_image(0, num_real)
-        if isinstance(real, Tensor) and real.shape[:1] != synthetic.shape[:1]:
+        first, last = self._real_image(0, 0), self._real_image(num_real - 1, num_real - 1)
+        if num_real == len(self) or not hasattr(first, "shape") or first.shape != last.shape:
+            return
+        synthetic = self._synthetic_image(0, num_real)
+        if synthetic.shape != first.shape:
             raise GanaugError(
-                f"the real images come as {_describe(real)}, the synthetic ones as {_describe(synthetic)}: expected the same "
-                "channels. Give mode='L' for gray images, 'RGB' for those in color."
+                f"the real images come as {_describe(first)}, the synthetic ones as {_describe(synthetic)}: expected the same shape. "
+                "Give a transform that resizes to one size, and mode='L' for gray images, 'RGB' for those in color."
             )
 
 
@@ -182,6 +187,11 @@ def open_synthetic(
     megabytes: float,
 ) -> Labeled:
     """The first synthetic images of every class, as many as its limit, rounded, with labels of `classes`."""
+    if not isinstance(synthetic, str | Path | GeneratorDataset):
+        raise GanaugError(
+            "expected a folder written by ganaug synthesize or a GeneratorDataset as synthetic images; got "
+            f"{type(synthetic).__name__}. Of a run or a Generator, make ganaug.GeneratorDataset(...)."
+        )
     if isinstance(synthetic, GeneratorDataset):
         _refuse_unknown("the generator", synthetic.counts, classes)
         names = [synthetic.classes[label] for label in synthetic.targets]

@@ -1,15 +1,17 @@
 """Synthetic images on the fly, as a torch Dataset."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data.images import to_pillow
+from ..data.images import Pixels, to_pillow
 from ..devices import resolve_device
 from ..errors import GanaugError
 from ..recipe import load_recipe
@@ -50,33 +52,39 @@ class GeneratorDataset(Dataset[tuple[Any, int]]):
         seed: int = 0,
         device: str = "auto",
     ) -> None:
+        refuse_negative("seed", seed)
         maker = _open_maker(source, curated, truncation, device)
         counts = per_class if isinstance(per_class, Mapping) else dict.fromkeys(maker.classes, per_class)
         resolve_classes(counts, maker.classes)
-        if wrong := {name: count for name, count in counts.items() if not count >= 0}:
-            raise GanaugError(f"per_class must be 0 or more; got {wrong}.")
+        if wrong := {name: count for name, count in counts.items() if int(count) != count or count < 0}:
+            raise GanaugError(f"per_class must be a whole number, 0 or more; got {wrong}.")
         self.classes = list(maker.classes)
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
         self.counts = {name: int(counts[name]) for name in self.classes if counts.get(name)}
+        if not self.counts:
+            raise GanaugError("per_class asks for no image at all: expected a number above 0 for one class at least.")
         self.targets = [self.class_to_idx[name] for name, count in self.counts.items() for _ in range(count)]
         self.transform, self.seed = transform, seed
         self._maker: _Curated | _Raw | None = maker
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = shared(torch.zeros((), dtype=torch.int64))
         shape = (len(self.targets), maker.channels, maker.image_size, maker.image_size)
-        self._images = torch.empty(shape, dtype=torch.uint8).share_memory_()
+        self._images = shared(torch.empty(shape, dtype=torch.uint8))
         self._renew(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the images of that epoch. Two equal epochs give equal images."""
         if epoch != int(self._epoch):
+            refuse_negative("epoch", epoch)
             self._renew(epoch)
 
     def _renew(self, epoch: int) -> None:
         if self._maker is None:
-            raise GanaugError("set_epoch must be called in the process that made the GeneratorDataset, not in a worker.")
+            raise GanaugError(
+                "set_epoch must be called on the GeneratorDataset that was made, not on a copy in a worker."
+            )
+        seed = self.seed if epoch == 0 else int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
         end = 0
-        for name, count in self.counts.items():
-            made = self._maker.make(name, count, self.seed + epoch)
+        for made, count in zip(self._maker.make(self.counts, seed), self.counts.values(), strict=True):
             start, end = end, end + count
             self._images[start:end] = torch.from_numpy(made[np.arange(count) % len(made)])
         self._epoch.fill_(epoch)
@@ -109,29 +117,32 @@ class _Curated:
         self.classes: tuple[str, ...] = self.curator.real.class_names
         self.channels, self.image_size = self.curator.real.images.shape[1:3]
 
-    def make(self, class_name: str, count: int, seed: int) -> Any:
-        """Up to `count` images (n, C, S, S) uint8, one at least."""
-        recipe = load_recipe({"synthesize": {"seed": seed % 2**32}}, self.recipe)
-        tally = Tally(class_name, count)
-        rows = harvest(self.folder, self.info["strategy"], self.curator, [tally], recipe, self.device)
-        images = [image for _, image in rows if image is not None]
-        if not images:
-            raise GanaugError(tally.complain())
-        return np.stack(images)
+    def make(self, counts: Mapping[str, int], seed: int) -> Iterator[Pixels]:
+        """Of each class up to so many images (n, C, S, S), one at least."""
+        recipe = load_recipe({"synthesize": {"seed": seed}}, self.recipe)
+        tallies = [Tally(name, count) for name, count in counts.items()]
+        images: dict[str, list[Pixels]] = {name: [] for name in counts}
+        for row, image in harvest(self.folder, self.info["strategy"], self.curator, tallies, recipe, self.device):
+            if image is not None:
+                images[row.class_name].append(image)
+        if failed := [tally.complain() for tally in tallies if not images[tally.class_name]]:
+            raise GanaugError(f"{failed[0]} Or take the images untested: curated=False.")
+        yield from (np.stack(made) for made in images.values())
 
 
 class _Raw:
     """Images of a generator as they come."""
 
     def __init__(self, generator: Generator, truncation: float | None, device: str) -> None:
-        self.generator = generator.to(resolve_device(device))
-        self.classes = tuple(generator.class_names)
+        self.generator = copy.deepcopy(generator).eval().to(resolve_device(device))  # the user's own stays where it is
+        self.classes = generator.class_names
         self.channels, self.image_size = generator.channels, generator.image_size
         self.truncation = truncation
 
-    def make(self, class_name: str, count: int, seed: int) -> Any:
-        """`count` images (n, C, S, S) uint8."""
-        return self.generator.sample(class_name, count, seed=seed, truncation=self.truncation)
+    def make(self, counts: Mapping[str, int], seed: int) -> Iterator[Pixels]:
+        """Of each class so many images (n, C, S, S)."""
+        for name, count in counts.items():
+            yield self.generator.sample(name, count, seed=seed, truncation=self.truncation)
 
 
 def _open_maker(
@@ -142,3 +153,13 @@ def _open_maker(
     if curated:
         raise GanaugError("a Generator has no training images to test its own by: expected a run, or curated=False.")
     return _Raw(open_generator(source), truncation, device)
+
+
+def shared(values: Tensor) -> Tensor:
+    """The tensor in memory that the workers of a DataLoader share, so that they see what becomes of it."""
+    return values.share_memory_()  # type: ignore[no-any-return,no-untyped-call]
+
+
+def refuse_negative(word: str, number: int) -> None:
+    if number < 0:
+        raise GanaugError(f"{word} must be 0 or more; got {number}.")

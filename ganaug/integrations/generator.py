@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import GanaugError
 from ..gan.member import build_generator, load_member
+from ..gan.mixing import AnyGenerator
 from ..gan.strategies import STRATEGIES, generating_member
 from ..recipe import load_recipe
 from ..reporting.cards import describe_generator, model_card
@@ -69,7 +70,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         self.truncation = truncation
         self.about = about or {}
         self.networks = nn.ModuleList(build_generator(member["shape"]) for member in members)
-        self.latent_size = int(self.networks[0].latent_size)
+        self.latent_size = self._network(0).latent_size
         self.places = {
             index: (number, label)  # of each class: its network, and the label there
             for number, member in enumerate(members)
@@ -84,14 +85,16 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         recipe = load_recipe(folder.recipe)
         class_names = list(info["class_names"])
         members = STRATEGIES[info["strategy"]](len(class_names))
-        chosen = [generating_member(members, index) for index in range(len(class_names))]
+        makers = [generating_member(members, index) for index in range(len(class_names))]  # of each class
         described, weights = [], []
-        for member in dict.fromkeys(chosen):
-            mine = [(i, member.labels[member.classes.index(i)]) for i, one in enumerate(chosen) if one is member]
-            shape = read_json(folder.member(member.name) / "member.json", ["shape"])["shape"]
-            described.append({"shape": shape, "classes": [i for i, _ in mine], "labels": [label for _, label in mine]})
-            weights.append(load_member(folder, member.name)[0].state_dict())
-        about = describe_generator(folder, None if study is None else Path(study))
+        for maker in dict.fromkeys(makers):
+            classes = [index for index, each in enumerate(makers) if each is maker]
+            labels = [maker.labels[maker.classes.index(index)] for index in classes]
+            shape = read_json(folder.member(maker.name) / "member.json", ["shape"])["shape"]
+            described.append({"shape": shape, "classes": classes, "labels": labels})
+            weights.append(load_member(folder, maker.name)[0].state_dict())
+        names = [maker.name for maker in dict.fromkeys(makers)]
+        about = describe_generator(folder, names, None if study is None else Path(study))
         made = cls(class_names, described, recipe.synthesize.truncation, about)
         for network, state in zip(made.networks, weights, strict=True):
             network.load_state_dict(state)
@@ -100,7 +103,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         shape = (len(noise), self.channels, self.image_size, self.image_size)
         images = torch.empty(shape, device=noise.device)
-        for index in labels.unique().tolist():
+        for index in sorted(set(labels.tolist())):
             number, label = self.places[index]
             mine = labels == index
             images[mine] = self.networks[number](noise[mine], torch.full_like(labels[mine], label))
@@ -109,17 +112,25 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
     def sample(
         self, class_name: str, count: int, *, seed: int = 0, first: int = 0, truncation: float | None = None
     ) -> npt.NDArray[np.uint8]:
-        """`count` images of a class (count, C, S, S) uint8, from the number `first` on: the candidates of `ganaug synthesize --seed`, as they
-        come, untested. Raises `GanaugError` for an unknown class."""
+        """`count` images of a class (count, C, S, S) uint8, from the number `first` on: the candidates of `ganaug synthesize --seed`,
+        as they come, untested. Raises `GanaugError` for an unknown class, and for a truncation outside (0, 1]."""
         resolve_classes([class_name], self.class_names)
+        factor = self.truncation if truncation is None else truncation
+        if not (0 < factor <= 1 and min(count, seed, first) >= 0):
+            raise GanaugError(
+                "expected a truncation above 0, up to 1, and count, seed and first of 0 or more; "
+                f"got truncation {factor}, count {count}, seed {seed}, first {first}."
+            )
         index = self.class_names.index(class_name)
         number, label = self.places[index]
         seeds = [image_seed(seed, index, first + i) for i in range(count)]
         device = next(self.parameters()).device
-        factor = self.truncation if truncation is None else truncation
-        parts = [part.cpu().numpy() for part in generate(self.networks[number], seeds, label, factor, device)]
-        empty = np.empty((0, self.channels, self.image_size, self.image_size), np.uint8)
-        return np.concatenate([empty, *parts])
+        parts = [part.cpu() for part in generate(self._network(number), seeds, label, factor, device)]
+        empty = torch.empty((0, self.channels, self.image_size, self.image_size), dtype=torch.uint8)
+        return torch.cat([empty, *parts])[:count].numpy()
+
+    def _network(self, number: int) -> AnyGenerator:
+        return cast(AnyGenerator, self.networks[number])
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(save_directory / WEIGHTS, self)
@@ -134,11 +145,18 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         device = options.pop("map_location", "cpu")
         options.pop("strict", None)
         local = Path(model_id) / WEIGHTS
-        path = local if Path(model_id).is_dir() else Path(hf_hub_download(model_id, WEIGHTS, **fetched))
+        try:
+            path = local if Path(model_id).is_dir() else Path(hf_hub_download(model_id, WEIGHTS, **fetched))
+        except (OSError, ValueError) as error:
+            raise GanaugError(
+                f"{model_id} is neither a folder nor a repository that can be fetched: {error}"
+            ) from error
         try:
             made = cls(**options)
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise GanaugError(f"{model_id} holds no generator of ganaug's: its {CONFIG} lacks {error}.") from None
+            raise GanaugError(
+                f"{model_id} holds no generator of ganaug's: its {CONFIG} is missing or damaged ({error})."
+            ) from None
         load_weights(path, made)
         return made.to(device)
 
@@ -147,6 +165,8 @@ def open_generator(source: str | Path | Generator) -> Generator:
     """Itself; that of a run; or one that was saved in a folder. Raises `GanaugError` for anything else."""
     if isinstance(source, Generator):
         return source
+    if not isinstance(source, str | Path):
+        raise GanaugError(f"expected a run, a Generator or the folder of a saved one; got {type(source).__name__}.")
     if (Path(source) / "run.json").is_file():
         return Generator.from_run(source)
     if not (Path(source) / CONFIG).is_file():

@@ -60,7 +60,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
                 done += len(part)
                 advance(done)
         table.to_csv(partial / NAME, index=False)
-        finish_folder(partial, class_names, parquet=False)
+        finish_folder(partial, info, parquet=False)
     return {str(name): int(count) for name, count in wanted["class"].value_counts(sort=False).items()}
 
 

@@ -38,13 +38,13 @@ def noise_of(seeds: Sequence[int], latent_size: int, truncation: float) -> Tenso
 def generate(
     generator: AnyGenerator, seeds: Sequence[int], label: int, truncation: float, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yields the images (n, C, S, S) uint8 of the class that is `label` to the generator, up to CHUNK at a time. The generator is in
-    evaluation mode, on `device`."""
+    """Yields the images (CHUNK, C, S, S) uint8 of the class that is `label` to the generator, on `device`, the last of the seeds repeated
+    until they fill the last chunk. The generator is in evaluation mode, on `device`."""
     for begin in range(0, len(seeds), CHUNK):
         chunk = list(seeds[begin : begin + CHUNK])
         noise = noise_of(chunk + chunk[-1:] * (CHUNK - len(chunk)), generator.latent_size, truncation)
         labels = torch.full((CHUNK,), label, device=device)
-        yield to_uint8(generator(noise.to(device), labels))[: len(chunk)]
+        yield to_uint8(generator(noise.to(device), labels))
 
 
 @torch.inference_mode()
@@ -60,8 +60,8 @@ def sample(
     mode, on `device`."""
     images, realism = [], []
     for made in generate(generator, seeds, label, truncation, device):
-        whole = torch.cat([made, made[-1:].expand(CHUNK - len(made), -1, -1, -1)])
-        verdicts = discriminator(to_float(whole), torch.full((CHUNK,), label, device=device), grouped=False)
+        labels = torch.full((CHUNK,), label, device=device)
+        verdicts = discriminator(to_float(made), labels, grouped=False)
         images.append(made.cpu())
-        realism.append((verdicts.unconditional + verdicts.conditional)[: len(made)].double().cpu())
-    return Samples(torch.cat(images).numpy(), torch.cat(realism).numpy())
+        realism.append((verdicts.unconditional + verdicts.conditional).double().cpu())
+    return Samples(torch.cat(images)[: len(seeds)].numpy(), torch.cat(realism)[: len(seeds)].numpy())
