@@ -139,6 +139,19 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         return ModelCard(model_card(self.about, self.class_names, self.image_size, self.channels))
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """One that `save_pretrained` wrote into a folder, or `push_to_hub` into a repository; the options are those of
+        `huggingface_hub.PyTorchModelHubMixin`. Raises `GanaugError` for anything else."""
+        try:
+            made: Self = super().from_pretrained(pretrained_model_name_or_path, **options)
+        except (OSError, ValueError) as error:  # also what the hub answers
+            raise GanaugError(
+                f"{pretrained_model_name_or_path} is neither the folder of a saved generator nor a repository that can be "
+                f"fetched: {str(error).strip().splitlines()[0]}"
+            ) from error
+        return made
+
+    @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:  # by the mixin, which has read config.json
         hub = ("revision", "cache_dir", "force_download", "token", "local_files_only")
         fetched = {name: options.pop(name) for name in hub if name in options}

@@ -58,9 +58,9 @@ class GANReplace(ImageOnlyTransform):  # type: ignore[misc]
         classes: Sequence[str] | None = None,
         megabytes: float = 256,
     ) -> None:
-        super().__init__(p=p)
         if not 0 <= p <= 1:
             raise GanaugError(f"p must be from 0 to 1; got {p}.")
+        super().__init__(p=p)
         self.synthetic = str(synthetic) if isinstance(synthetic, Path) else synthetic
         self.label_key, self.megabytes = label_key, megabytes
         self.classes = None if classes is None else [str(name) for name in classes]

@@ -21,6 +21,19 @@ MEASURED = (
     "relative_distance",
     "strangeness",
 )  # numbers in a manifest
+ABOUT = (
+    "source",
+    "counts",
+    "strategy",
+    "family",
+    "steps",
+    "mirror",
+    "measured",
+    "versions",
+    "verdict",
+    "figures",
+    "label",
+)
 MEASURES = ("kid", "coverage", "consistency")  # of the checkpoint that was kept
 
 
@@ -55,13 +68,14 @@ def describe_generator(folder: RunFolder, makers: Sequence[str], study: Path | N
 
 
 def model_card(about: Mapping[str, Any], class_names: Sequence[str], image_size: int, channels: int) -> str:
-    """README.md of a saved generator."""
+    """README.md of a saved generator. `about` is what `describe_generator` gives, or less."""
     head = {
         "library_name": "ganaug",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["gan", "class-conditional", "data-augmentation", "synthetic-data"],
     }
-    context = {"about": about, "class_names": class_names, "image_size": image_size, "channels": channels}
+    known = dict.fromkeys(ABOUT) | dict(about)
+    context = {"about": known, "class_names": class_names, "image_size": image_size, "channels": channels}
     return _with_head(head, render("model_card.md.j2", context))
 
 
