@@ -1,9 +1,8 @@
 """Synthetic images on the fly, as a torch Dataset."""
 
-import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,17 +10,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data.images import Pixels, to_pillow
-from ..devices import resolve_device
+from ..data.images import to_pillow
 from ..errors import GanaugError
-from ..recipe import load_recipe
-from ..runs import open_run
-from ..synthesis.harvest import harvest
 from ..synthesis.plan import resolve_classes
-from ..synthesis.synthesize import open_curator
-from ..synthesis.tally import Tally
-from .generator import Generator, open_generator
 from .transforms import Transform, apply_transform
+
+if TYPE_CHECKING:
+    from .generator import Generator
+    from .makers import CuratedMaker, RawMaker
 
 
 class GeneratorDataset(Dataset[tuple[Any, int]]):
@@ -52,8 +48,10 @@ class GeneratorDataset(Dataset[tuple[Any, int]]):
         seed: int = 0,
         device: str = "auto",
     ) -> None:
+        from .makers import open_maker  # with all that makes images, which workers need not load
+
         refuse_negative("seed", seed)
-        maker = _open_maker(source, curated, truncation, device)
+        maker = open_maker(source, curated, truncation, device)
         counts = per_class if isinstance(per_class, Mapping) else dict.fromkeys(maker.classes, per_class)
         resolve_classes(counts, maker.classes)
         if wrong := {name: count for name, count in counts.items() if int(count) != count or count < 0}:
@@ -65,7 +63,7 @@ class GeneratorDataset(Dataset[tuple[Any, int]]):
             raise GanaugError("per_class asks for no image at all: expected a number above 0 for one class at least.")
         self.targets = [self.class_to_idx[name] for name, count in self.counts.items() for _ in range(count)]
         self.transform, self.seed = transform, seed
-        self._maker: _Curated | _Raw | None = maker
+        self._maker: CuratedMaker | RawMaker | None = maker
         self._epoch = shared(torch.zeros((), dtype=torch.int64))
         shape = (len(self.targets), maker.channels, maker.image_size, maker.image_size)
         self._images = shared(torch.empty(shape, dtype=torch.uint8))
@@ -103,56 +101,6 @@ class GeneratorDataset(Dataset[tuple[Any, int]]):
         index = range(len(self))[index]
         key = (self.seed, int(self._epoch), index)
         return apply_transform(self.transform, self.picture(index, "RGB"), key), self.targets[index]
-
-
-class _Curated:
-    """Images of a run that pass its tests."""
-
-    def __init__(self, run: str | Path, truncation: float | None, device: str) -> None:
-        self.folder, self.info = open_run(run)
-        recipe = load_recipe(self.folder.recipe)
-        self.recipe = recipe if truncation is None else load_recipe({"synthesize": {"truncation": truncation}}, recipe)
-        self.device = resolve_device(device)
-        self.curator = open_curator(self.folder, self.recipe, self.device)
-        self.classes: tuple[str, ...] = self.curator.real.class_names
-        self.channels, self.image_size = self.curator.real.images.shape[1:3]
-
-    def make(self, counts: Mapping[str, int], seed: int) -> Iterator[Pixels]:
-        """Of each class up to so many images (n, C, S, S), one at least."""
-        recipe = load_recipe({"synthesize": {"seed": seed}}, self.recipe)
-        tallies = [Tally(name, count) for name, count in counts.items()]
-        images: dict[str, list[Pixels]] = {name: [] for name in counts}
-        for row, image in harvest(self.folder, self.info["strategy"], self.curator, tallies, recipe, self.device):
-            if image is not None:
-                images[row.class_name].append(image)
-        if failed := [tally.complain() for tally in tallies if not images[tally.class_name]]:
-            raise GanaugError(f"{failed[0]} Or take the images untested: curated=False.")
-        yield from (np.stack(made) for made in images.values())
-
-
-class _Raw:
-    """Images of a generator as they come."""
-
-    def __init__(self, generator: Generator, truncation: float | None, device: str) -> None:
-        self.generator = copy.deepcopy(generator).eval().to(resolve_device(device))  # the user's own stays where it is
-        self.classes = generator.class_names
-        self.channels, self.image_size = generator.channels, generator.image_size
-        self.truncation = truncation
-
-    def make(self, counts: Mapping[str, int], seed: int) -> Iterator[Pixels]:
-        """Of each class so many images (n, C, S, S)."""
-        for name, count in counts.items():
-            yield self.generator.sample(name, count, seed=seed, truncation=self.truncation)
-
-
-def _open_maker(
-    source: "str | Path | Generator", curated: bool | None, truncation: float | None, device: str
-) -> _Curated | _Raw:
-    if isinstance(source, str | Path) and curated is not False and (curated or (Path(source) / "run.json").is_file()):
-        return _Curated(source, truncation, device)
-    if curated:
-        raise GanaugError("a Generator has no training images to test its own by: expected a run, or curated=False.")
-    return _Raw(open_generator(source), truncation, device)
 
 
 def shared(values: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def describe_generator(folder: RunFolder, makers: Sequence[str], study: Path | N
         "steps": sum(int(member["steps"]) for member in members.values()),
         "mirror": members[makers[0]]["shape"]["mirror"],
         "measured": _measured([members[name] for name in makers]),
-        "versions": info.get("versions", {}),
+        "versions": {name: version for name, version in info.get("versions", {}).items() if name != "platform"},
     }
     if study is not None:
         found = read_study(study)

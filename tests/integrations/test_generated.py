@@ -100,7 +100,9 @@ def test_a_class_of_which_nothing_passes(tested_run, monkeypatch):
 
 def test_beside_real_images_in_every_epoch(tiny_run, digits, generator):
     made = GeneratorDataset(generator, per_class=6, device="cpu")
-    dataset = AugmentedDataset(digits, made, ratio=0.5, mode="L", transform=np.asarray)
+    dataset = AugmentedDataset(
+        digits, made, ratio=0.5, mode="L", transform=lambda image: np.asarray(image.resize((16, 16)))
+    )
     num_real = sum(TRAIN_COUNTS.values())
     assert [dataset.targets[num_real:].count(label) for label in range(3)] == [4, 3, 3]  # of 8, 6 and 5 real ones
     rows = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14]

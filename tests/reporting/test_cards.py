@@ -67,10 +67,10 @@ def test_the_folder_alone_can_be_wrapped(tiny_synthetic, load):
 
 
 def test_awkward_names_and_numbers_are_read_as_they_are(tmp_path, load):
-    """Classes called 007, NA and test; a checkpoint that looks like a number."""
+    """Classes called 007, 1e5 and test; a checkpoint that looks like a number."""
     folder = tmp_path / "out"
     folder.mkdir()
-    names = ["007", "NA", "test"]
+    names = ["007", "1e5", "test"]
     with manifest_writer(folder) as write:
         for number, name in enumerate(names):
             (folder / name).mkdir()
