@@ -62,14 +62,15 @@ def decode(data: bytes) -> Decoded:
 
 def read_pillow(path: Path, mode: str) -> Image.Image:
     """A file as `to_mode` gives it. Raises `DecodeError`, and `OSError` where there is no such file."""
-    with _opened(io.BytesIO(path.read_bytes())) as image:
-        return to_mode(image, mode)
+    with path.open("rb") as file, _opened(file) as image:
+        image.load()
+        return image if image.mode == mode and _is_plain(image) else to_mode(image, mode)
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """A Pillow image as a new one, upright, of mode "RGB" or "L", by the rules of `decode`, but sooner where they change nothing."""
     image.load()
-    if image.mode in ("L", "RGB") and not image.has_transparency_data and _is_upright(image):
+    if _is_plain(image):
         return image.convert(mode)
     return to_pillow(match_channels(_to_pixels(_upright(image)), 3 if mode == "RGB" else 1))
 
@@ -191,10 +192,13 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _is_upright(image: Image.Image) -> bool:
+def _is_plain(image: Image.Image) -> bool:
+    """Whether a loaded image's own pixels are what `decode` makes of it, but for the number of its channels."""
+    if image.mode not in ("L", "RGB") or image.has_transparency_data:
+        return False
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
-    except Exception:  # as above
+    except Exception:  # as in _upright
         return True
 
 

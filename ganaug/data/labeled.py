@@ -38,10 +38,10 @@ class FileItems:
     """Files as PIL images of the mode, the first of them kept in memory, as many as `megabytes` hold once decoded."""
 
     def __init__(self, files: Sequence[str], mode: str, megabytes: float) -> None:
-        self.files, self.mode = files, mode
+        self.files, self.mode = [Path(file) for file in files], mode
         self.kept: list[Image.Image] = []
         left = megabytes * 2**20
-        for file in files if left > 0 else ():
+        for file in self.files if left > 0 else ():
             image = read_file(file, mode)
             left -= image.width * image.height * len(image.getbands())
             if left < 0:
@@ -127,10 +127,10 @@ def list_folder(folder: Path) -> list[tuple[str, str]]:
     return files
 
 
-def read_file(file: str, mode: str) -> Image.Image:
+def read_file(file: Path, mode: str) -> Image.Image:
     """A file as an upright PIL image of the mode. Raises `GanaugError`, with its name, if it cannot be read."""
     try:
-        return read_pillow(Path(file), mode)
+        return read_pillow(file, mode)
     except (OSError, GanaugError) as error:
         raise GanaugError(f"the image {file} cannot be read: {error}") from error
 

@@ -128,8 +128,10 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
         label, row = self.targets[index], index - len(self._real.targets)
         if row < 0:
             return self._real_image(index, index), label
+        if self.schedule is None or label not in self._places:
+            return self._synthetic_image(row, index), label
         epoch, share = self._now.tolist()
-        if self._ranks[row] < share or label not in self._places:
+        if self._ranks[row] < share:
             return self._synthetic_image(row, index), label
         stream = np.random.default_rng([self.seed, int(epoch), index, 1])
         return self._real_image(int(stream.choice(self._places[label])), index), label
@@ -138,16 +140,16 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
         item = self._real.items[row]
         if self._real.transform is not None:
             return item
-        picture = as_picture(item, self.mode)
+        picture = item if self._real.files is not None else as_picture(item, self.mode)
         if picture is None:
             raise GanaugError(
                 f"the real images come as {_describe(item)}: expected pictures (PIL, or uint8), so that synthetic images can be "
                 "treated alike. Give what makes them so to AugmentedDataset as transform=, not to the data set."
             )
-        return apply_transform(self.transform, picture, (self.seed, self.epoch, index))
+        return apply_transform(self.transform, picture, lambda: (self.seed, self.epoch, index))
 
     def _synthetic_image(self, row: int, index: int) -> Any:
-        return apply_transform(self.transform, self._synthetic.items[row], (self.seed, self.epoch, index))
+        return apply_transform(self.transform, self._synthetic.items[row], lambda: (self.seed, self.epoch, index))
 
     def _refuse_other_shapes(self) -> None:
         """Raises `GanaugError` where synthetic images come out with other channels than real ones, or with another size, although the first

@@ -99,8 +99,10 @@ class GeneratorDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         index = range(len(self))[index]
-        key = (self.seed, int(self._epoch), index)
-        return apply_transform(self.transform, self.picture(index, "RGB"), key), self.targets[index]
+        picture = self.picture(index, "RGB")
+        return apply_transform(self.transform, picture, lambda: (self.seed, int(self._epoch), index)), self.targets[
+            index
+        ]
 
 
 def shared(values: Tensor) -> Tensor:
