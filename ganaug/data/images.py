@@ -63,8 +63,7 @@ def decode(data: bytes) -> Decoded:
 def read_pillow(path: Path, mode: str) -> Image.Image:
     """A file as `to_mode` gives it. Raises `DecodeError`, and `OSError` where there is no such file."""
     with path.open("rb") as file, _opened(file) as image:
-        image.load()
-        return image if image.mode == mode and _is_plain(image) else to_mode(image, mode)
+        return to_mode(image, mode)
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -1,6 +1,8 @@
 """The transform that replaces images by synthetic ones, in pipelines of albumentations."""
 
+import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from folders import read, write_synthetic
 from torch.utils.data import DataLoader, Dataset
 
 from ganaug import GanaugError, GANReplace
+from ganaug.integrations import replace
 
 A = pytest.importorskip("albumentations")
 
@@ -157,3 +160,12 @@ def test_what_is_no_synthetic_folder(tmp_path):
         GANReplace(tmp_path)
     with pytest.raises(GanaugError, match="p must be from 0 to 1; got 2"):
         GANReplace(tmp_path, p=2)
+
+
+def test_without_albumentations_it_says_what_to_install(synthetic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "albumentations", None)
+    spec = importlib.util.spec_from_file_location("ganaug.integrations.replace_alone", replace.__file__)
+    alone = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(alone)
+    with pytest.raises(GanaugError, match=r"needs albumentations\. Install it: pip install 'ganaug\[albumentations\]'"):
+        alone.GANReplace(synthetic)
