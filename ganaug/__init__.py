@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classify.predictor import predict
-    from .data.augmented import AugmentedDataset
     from .data.check import CheckReport, check
     from .errors import GanaugError
     from .gan.training import Estimate, estimate_fit, fit
     from .integrations.classifier import GANClassifier
     from .integrations.sampler import GANSampler
+    from .integrations.datasets import AugmentedDataset
+    from .integrations.generated import GeneratorDataset
+    from .integrations.generator import Generator
+    from .integrations.replace import GANReplace
     from .pipeline import demo, run
     from .recipe import load_recipe
     from .reporting.page import report
@@ -29,13 +32,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AugmentedDataset": "data.augmented",
+    "AugmentedDataset": "integrations.datasets",
     "CheckReport": "data.check",
     "Comparison": "study.comparison",
     "Estimate": "gan.training",
     "GANClassifier": "integrations.classifier",
     "GANSampler": "integrations.sampler",
+    "GANReplace": "integrations.replace",
     "GanaugError": "errors",
+    "Generator": "integrations.generator",
+    "GeneratorDataset": "integrations.generated",
     "Recipe": "settings",
     "Status": "watch",
     "audit": "synthesis.audit",
@@ -62,7 +68,10 @@ __all__ = [
     "Estimate",
     "GANClassifier",
     "GANSampler",
+    "GANReplace",
     "GanaugError",
+    "Generator",
+    "GeneratorDataset",
     "Recipe",
     "Status",
     "audit",

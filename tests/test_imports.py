@@ -3,7 +3,18 @@
 import pytest
 from tiny import python
 
-HEAVY = ("torch", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "albumentations", "PIL", "joblib")
+HEAVY = (
+    "torch",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "albumentations",
+    "PIL",
+    "joblib",
+    "huggingface_hub",
+)
 
 
 def loaded_after(code):
@@ -35,6 +46,11 @@ def test_an_unknown_name_is_an_attribute_error():
     assert "has no attribute 'fitt'" in python("import ganaug; ganaug.fitt").stderr
 
 
-@pytest.mark.parametrize("module", ["ganaug.gan.training", "ganaug.study.compare", "ganaug.data.augmented"])
+@pytest.mark.parametrize("module", ["ganaug.gan.training", "ganaug.study.compare", "ganaug.integrations.datasets"])
 def test_albumentations_is_only_for_who_brings_it(module):
     assert "albumentations" not in loaded_after(f"import {module}")
+
+
+def test_a_worker_loads_little_of_what_makes_images():
+    code = "import ganaug; ganaug.AugmentedDataset; ganaug.GeneratorDataset"
+    assert not loaded_after(code) & {"sklearn", "scipy", "matplotlib", "joblib", "huggingface_hub"}

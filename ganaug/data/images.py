@@ -1,13 +1,15 @@
 """Pixels: encoded bytes <-> uint8 arrays <-> the float images of the networks. Nothing else converts between them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import GanaugError
 
@@ -48,32 +50,34 @@ def decode(data: bytes) -> Decoded:
 
     Raises `DecodeError` for what is no image, is truncated, has more than `MAX_PIXELS` pixels or holds a NaN.
     """
-    if not data:
-        raise DecodeError("empty file")
-    try:
-        with _open(io.BytesIO(data)) as image:
-            frames = int(getattr(image, "n_frames", 1)) if image.format in ANIMATED_FORMATS else 1
-            image.seek(0)
-            image.load()
-            mode = image.mode
-            pixels = _to_pixels(_upright(image))
-    except DecodeError:
-        raise
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly everything
-        raise DecodeError(_explain(error)) from error
+    with _opened(io.BytesIO(data)) as image:
+        frames = int(getattr(image, "n_frames", 1)) if image.format in ANIMATED_FORMATS else 1
+        image.seek(0)
+        image.load()
+        mode = image.mode
+        pixels = _to_pixels(_upright(image))
     height, width = pixels.shape[:2]
     return Decoded(pixels, mode, width, height, frames)
 
 
+def read_pillow(path: Path, mode: str) -> Image.Image:
+    """A file as `to_mode` gives it. Raises `DecodeError`, and `OSError` where there is no such file."""
+    with path.open("rb") as file, _opened(file) as image:
+        return to_mode(image, mode)
+
+
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """A Pillow image as a new one, upright, of mode "RGB" or "L", by the rules of `decode`, but sooner where they change nothing."""
+    image.load()
+    if _is_plain(image):
+        return image.convert(mode)
+    return to_pillow(match_channels(_to_pixels(_upright(image)), 3 if mode == "RGB" else 1))
+
+
 def peek_size(file: IO[bytes]) -> tuple[int, int]:
     """(width, height) from the header alone, as stored. Raises `DecodeError`."""
-    try:
-        with _open(file) as image:
-            return image.size
-    except DecodeError:
-        raise
-    except Exception as error:
-        raise DecodeError(_explain(error)) from error
+    with _opened(file) as image:
+        return image.size
 
 
 def resize(pixels: Pixels, size: int, how: Resize) -> Pixels:
@@ -94,7 +98,7 @@ def resize(pixels: Pixels, size: int, how: Resize) -> Pixels:
     if (height, width) == (size, size):
         return np.ascontiguousarray(pixels)
     sampling = Image.Resampling.LANCZOS if max(height, width) > size else Image.Resampling.BICUBIC
-    return _from_pillow(_to_pillow(pixels).resize((size, size), sampling))
+    return _from_pillow(to_pillow(pixels).resize((size, size), sampling))
 
 
 def match_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -103,7 +107,12 @@ def match_channels(pixels: Pixels, channels: int) -> Pixels:
         return pixels
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
-    return _from_pillow(_to_pillow(pixels).convert("L"))
+    return _from_pillow(to_pillow(pixels).convert("L"))
+
+
+def to_pillow(pixels: Pixels) -> Image.Image:
+    """(H, W, 1 or 3) -> "L" or "RGB"."""
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
 def to_float(images: "torch.Tensor") -> "torch.Tensor":
@@ -121,7 +130,7 @@ def to_uint8(images: "torch.Tensor") -> "torch.Tensor":
 def encode_png(pixels: Pixels) -> bytes:
     """(H, W, C), C = 1 or 3, as the bytes of a PNG file, without loss."""
     buffer = io.BytesIO()
-    _to_pillow(pixels).save(buffer, "PNG")
+    to_pillow(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -145,13 +154,23 @@ def image_grid(images: Pixels | Sequence[Sequence[Pixels]], gap: int = 2) -> Pix
     return sheet
 
 
-def _open(file: IO[bytes]) -> Image.Image:
-    image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise DecodeError(
-            f"too large: {image.width}x{image.height} pixels, at most {MAX_PIXELS // 10**6} million are read"
-        )
-    return image
+@contextmanager
+def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+    """Yields the image, of which only the header has been read. Every error, then or in the block, becomes a `DecodeError`."""
+    try:
+        if not file.read(1):
+            raise DecodeError("empty file")
+        file.seek(0)
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DecodeError(
+                    f"too large: {image.width}x{image.height} pixels, at most {MAX_PIXELS // 10**6} million are read"
+                )
+            yield image
+    except DecodeError:
+        raise
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly everything
+        raise DecodeError(_explain(error)) from error
 
 
 def _explain(error: Exception) -> str:
@@ -170,6 +189,16 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block does not spoil the pixels
         return image
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Whether a loaded image's own pixels are what `decode` makes of it, but for the number of its channels."""
+    if image.mode not in ("L", "RGB") or image.has_transparency_data:
+        return False
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
+    except Exception:  # as in _upright
+        return True
 
 
 def _to_pixels(image: Image.Image) -> Pixels:
@@ -211,10 +240,6 @@ def _pad_square(pixels: Pixels) -> Pixels:
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = pixels
     return square
-
-
-def _to_pillow(pixels: Pixels) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
 def _from_pillow(image: Image.Image) -> Pixels:

@@ -9,13 +9,23 @@ import pandas as pd
 METADATA_NAME, DATASET_NAME = "metadata.csv", "dataset.json"
 
 
+def metadata_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of the manifest that go into metadata.csv as well: those with a value for every image, since readers guess a column's
+    kind from a part of it, and take whole numbers with gaps for floats."""
+    own = ("file", "class", "kept")
+    return [
+        str(name) for name in table.columns if name not in own and not (table[name].isna() | table[name].eq("")).any()
+    ]
+
+
 def write_metadata(folder: Path, table: pd.DataFrame) -> None:
-    """`file_name` and `label` of each image: beside a metadata.csv Hugging Face's `imagefolder` ignores the folders' names.
-    https://huggingface.co/docs/datasets/image_dataset"""
+    """`file_name` and `label` of each image, and `metadata_columns`: beside a metadata.csv Hugging Face's `imagefolder` ignores the
+    folders' names. https://huggingface.co/docs/datasets/image_dataset"""
+    columns = metadata_columns(table)
     with (folder / METADATA_NAME).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file_name", "label"))
-        writer.writerows(zip(table["file"], table["class"], strict=True))
+        writer.writerow(("file_name", "label", *columns))
+        writer.writerows(table[["file", "class", *columns]].itertuples(index=False))
 
 
 def write_dataset_json(folder: Path, table: pd.DataFrame, class_names: tuple[str, ...]) -> None:

@@ -38,14 +38,17 @@ Shape = dict[str, Any]
 def build_networks(shape: Shape) -> tuple[AnyGenerator, Discriminator]:
     """Fresh networks of a shape {family, class_counts, image_size, channels, mirror, latent_size,
     width}, as stored in member.json."""
+    discriminator = Discriminator(len(shape["class_counts"]), shape["image_size"], shape["channels"], shape["width"])
+    return build_generator(shape), discriminator
+
+
+def build_generator(shape: Shape) -> AnyGenerator:
+    """The generator alone, see `build_networks`."""
     counts, size, channels = shape["class_counts"], shape["image_size"], shape["channels"]
     latent, width = shape["latent_size"], shape["width"]
-    discriminator = Discriminator(len(counts), size, channels, width)
     if shape["family"] == "mixing":
-        return MixingGenerator(
-            counts, size, channels, latent, width, shape["mirror"], shape["operations"]
-        ), discriminator
-    return Generator(len(counts), size, channels, latent, width), discriminator
+        return MixingGenerator(counts, size, channels, latent, width, shape["mirror"], shape["operations"])
+    return Generator(len(counts), size, channels, latent, width)
 
 
 def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> Shape:

@@ -1,6 +1,6 @@
 """From a generator to the images of a class that may be kept: candidates in blocks, tested and chosen one block after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +9,12 @@ import torch
 from ..data.duplicates import SIDE
 from ..data.images import Pixels
 from ..data.manifest import Row
+from ..gan.member import load_member
 from ..gan.mixing import AnyGenerator
 from ..gan.networks import Discriminator
-from ..settings import CurationSettings, SynthesizeSettings
+from ..gan.strategies import STRATEGIES, generating_member
+from ..runs import RunFolder, checkpoint_of
+from ..settings import CurationSettings, Recipe, SynthesizeSettings
 from .curation import Curator, choose_spread, examine_candidates
 from .filters import Evidence, apply_filters
 from .sample import CHUNK, image_seed, sample
@@ -22,6 +25,35 @@ SURPLUS = "surplus"  # what passed, but was not needed
 
 
 def harvest(
+    folder: RunFolder, strategy: str, curator: Curator, tallies: Sequence[Tally], recipe: Recipe, device: torch.device
+) -> Iterator[tuple[Row, Pixels | None]]:
+    """Yields a row for each candidate of the run's generators, class by class, with the image (C, S, S) of those that are kept; of each
+    class as many as its tally asks for, if they can be found."""
+    members = STRATEGIES[strategy](len(curator.real.class_names))
+    networks: dict[str, tuple[AnyGenerator, Discriminator, str]] = {}
+    for tally in tallies:
+        if not tally.asked:
+            continue
+        index = curator.real.class_names.index(tally.class_name)
+        member = generating_member(members, index)
+        if member.name not in networks:
+            networks = {member.name: open_member(folder, member.name, device)}
+        generator, discriminator, checkpoint = networks[member.name]
+        label = member.labels[member.classes.index(index)]
+        for row, image in harvest_class(
+            curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
+        ):
+            yield replace(row, checkpoint=checkpoint, truncation=recipe.synthesize.truncation), image
+
+
+def open_member(folder: RunFolder, name: str, device: torch.device) -> tuple[AnyGenerator, Discriminator, str]:
+    """The networks of a member on the device, and what names its generator in a manifest."""
+    generator, discriminator = load_member(folder, name)
+    checkpoint = checkpoint_of(folder.member(name) / "generator.safetensors")
+    return generator.to(device), discriminator.to(device), checkpoint
+
+
+def harvest_class(
     curator: Curator,
     generator: AnyGenerator,
     discriminator: Discriminator,

@@ -13,9 +13,10 @@ from ..gan.strategies import STRATEGIES, generating_member
 from ..progress import track
 from ..recipe import load_recipe
 from ..runs import filled_whole, open_run
+from .harvest import open_member
 from .plan import resolve_classes
 from .sample import CHUNK, sample
-from .synthesize import finish_folder, open_member, refuse_filled
+from .synthesize import finish_folder, refuse_filled
 
 
 def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: str = "auto") -> dict[str, int]:
@@ -59,7 +60,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
                 done += len(part)
                 advance(done)
         table.to_csv(partial / NAME, index=False)
-        finish_folder(partial, class_names, parquet=False)
+        finish_folder(partial, info, parquet=False)
     return {str(name): int(count) for name, count in wanted["class"].value_counts(sort=False).items()}
 
 

@@ -1,6 +1,6 @@
 """From seeds to images: each image's noise comes from its own seed, whatever the batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,19 @@ def noise_of(seeds: Sequence[int], latent_size: int, truncation: float) -> Tenso
 
 
 @torch.inference_mode()
+def generate(
+    generator: AnyGenerator, seeds: Sequence[int], label: int, truncation: float, device: torch.device
+) -> Iterator[Tensor]:
+    """Yields the images (CHUNK, C, S, S) uint8 of the class that is `label` to the generator, on `device`, the last of the seeds repeated
+    until they fill the last chunk. The generator is in evaluation mode, on `device`."""
+    for begin in range(0, len(seeds), CHUNK):
+        chunk = list(seeds[begin : begin + CHUNK])
+        noise = noise_of(chunk + chunk[-1:] * (CHUNK - len(chunk)), generator.latent_size, truncation)
+        labels = torch.full((CHUNK,), label, device=device)
+        yield to_uint8(generator(noise.to(device), labels))
+
+
+@torch.inference_mode()
 def sample(
     generator: AnyGenerator,
     discriminator: Discriminator,
@@ -44,14 +57,11 @@ def sample(
     device: torch.device,
 ) -> Samples:
     """Images of the class that is `label` to both networks, with the discriminator's realism. The networks are in evaluation
-    mode, on `device`, and see CHUNK images at a time."""
+    mode, on `device`."""
     images, realism = [], []
-    for begin in range(0, len(seeds), CHUNK):
-        chunk = list(seeds[begin : begin + CHUNK])
-        noise = noise_of(chunk + chunk[-1:] * (CHUNK - len(chunk)), generator.latent_size, truncation)
+    for made in generate(generator, seeds, label, truncation, device):
         labels = torch.full((CHUNK,), label, device=device)
-        made = to_uint8(generator(noise.to(device), labels))
         verdicts = discriminator(to_float(made), labels, grouped=False)
-        images.append(made[: len(chunk)].cpu())
-        realism.append((verdicts.unconditional + verdicts.conditional)[: len(chunk)].double().cpu())
-    return Samples(torch.cat(images).numpy(), torch.cat(realism).numpy())
+        images.append(made.cpu())
+        realism.append((verdicts.unconditional + verdicts.conditional).double().cpu())
+    return Samples(torch.cat(images)[: len(seeds)].numpy(), torch.cat(realism)[: len(seeds)].numpy())

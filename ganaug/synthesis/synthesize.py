@@ -2,27 +2,24 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from ..data.cache import load
 from ..data.images import encode_png
-from ..data.interop import write_dataset_json, write_metadata
+from ..data.interop import metadata_columns, write_dataset_json, write_metadata
 from ..data.manifest import Row, manifest_writer, read_manifest, require_parquet, write_parquet
 from ..data.source import open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
-from ..gan.member import load_member
-from ..gan.mixing import AnyGenerator
-from ..gan.networks import Discriminator
-from ..gan.strategies import STRATEGIES, generating_member
 from ..progress import say, track, warn
 from ..recipe import RecipeLike, dump_recipe, load_recipe
+from ..reporting.cards import dataset_card
 from ..reporting.pairs import write_pairs_page
-from ..runs import RunFolder, checkpoint_of, filled_whole, open_run, write_json, write_text
+from ..runs import RunFolder, filled_whole, open_run, write_json, write_text
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
 from .harvest import harvest
@@ -45,7 +42,8 @@ def synthesize(
     run: a complete run; the data it was trained on are not needed. Classifiers of its training images, which judge the
         synthetic ones, are trained when first needed and kept in it.
     out: a folder that is new or empty. It appears only when everything in it is complete: the images, the manifest, what
-        became of the candidates (curation.json), metadata.csv for Hugging Face and dataset.json for the StyleGAN family.
+        became of the candidates (curation.json), metadata.csv and README.md, a card, for Hugging Face, and dataset.json for
+        the StyleGAN family.
     recipe: settings that differ from the run's own, e.g. {"synthesize": {"per_class": 100}, "curation": {"keep": 0.5}}; see
         `SynthesizeSettings`, `CurationSettings` and, of `FitSettings`, threads.
     sampling_strategy: as imbalanced-learn's, in place of the recipe's: a word, {class: images in all}, or a function from
@@ -69,7 +67,6 @@ def synthesize(
     say(describe_plan(counts, real_counts))
     place = resolve_device(device)
     torch.set_num_threads(resolved.fit.threads or num_cores())
-    class_names = tuple(info["class_names"])
     with filled_whole(target) as partial:
         real = [] if with_real is None else copy_real(folder, with_real, partial)
         with manifest_writer(partial) as write:
@@ -84,7 +81,7 @@ def synthesize(
             for row in real:
                 write(row)
         write_text(partial / "recipe.yaml", dump_recipe(resolved))
-        finish_folder(partial, class_names, parquet)
+        finish_folder(partial, info, parquet)
     made = {tally.class_name: tally.kept for tally in tallies}
     for complaint in filter(None, (tally.complain() for tally in tallies)):
         warn(complaint)
@@ -136,46 +133,33 @@ def write_images(
     write: Callable[[Row], None],
 ) -> list[Tally]:
     """Writes the images of every class, and a row for each candidate; returns what became of them, class by class."""
-    members = STRATEGIES[strategy](len(curator.real.class_names))
     tallies = [Tally(name, asked) for name, asked in counts.items()]
-    networks: dict[str, tuple[AnyGenerator, Discriminator, str]] = {}
     with track("synthesize", sum(counts.values())) as advance:
-        done = 0
-        for tally in tallies:
-            index = curator.real.class_names.index(tally.class_name)
-            member = generating_member(members, index)
-            if tally.asked and member.name not in networks:
-                networks = {member.name: open_member(folder, member.name, device)}
-            if not tally.asked:
-                continue
-            generator, discriminator, checkpoint = networks[member.name]
-            label = member.labels[member.classes.index(index)]
-            for row, image in harvest(
-                curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
-            ):
-                write(replace(row, checkpoint=checkpoint, truncation=recipe.synthesize.truncation))
-                if image is not None:
-                    (target / tally.class_name).mkdir(parents=True, exist_ok=True)
-                    (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
-                    done += 1
-                    advance(done)
+        for row, image in harvest(folder, strategy, curator, tallies, recipe, device):
+            write(row)
+            if image is not None:
+                (target / row.class_name).mkdir(parents=True, exist_ok=True)
+                (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
+                advance(sum(tally.kept for tally in tallies))
     return tallies
 
 
-def open_member(folder: RunFolder, name: str, device: torch.device) -> tuple[AnyGenerator, Discriminator, str]:
-    """The networks of a member on the device, and what names its generator in a manifest."""
-    generator, discriminator = load_member(folder, name)
-    checkpoint = checkpoint_of(folder.member(name) / "generator.safetensors")
-    return generator.to(device), discriminator.to(device), checkpoint
-
-
-def finish_folder(folder: Path, class_names: tuple[str, ...], parquet: bool) -> None:
-    """The files for other tools, once the manifest is there."""
+def finish_folder(folder: Path, info: Mapping[str, Any], parquet: bool) -> None:
+    """The files for other tools, once the manifest is there. `info` is the run's."""
     table = read_manifest(folder)
     write_metadata(folder, table)
-    write_dataset_json(folder, table, class_names)
+    write_dataset_json(folder, table, tuple(info["class_names"]))
     if parquet:
         write_parquet(folder)
+    made = table.loc[table["source"] == "synthetic", "class"].value_counts()
+    counts = {name: int(made[name]) for name in info["class_names"] if name in made}
+    files = {path.name for path in folder.iterdir()}
+    source = Path(info["source"]).name
+    num_real = len(table) - sum(counts.values())
+    write_text(
+        folder / "README.md",
+        dataset_card(source, info["class_names"], counts, num_real, metadata_columns(table), files),
+    )
 
 
 def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:

@@ -1,24 +1,23 @@
-import os
+"""Real and synthetic folders as one Dataset: which images, how many, how they are transformed."""
 
 import numpy as np
 import pytest
 import torch
+from folders import read, write_images, write_synthetic
+from PIL import Image
 from torch.utils.data import DataLoader
 
-from ganaug.data.augmented import AugmentedDataset
-from ganaug.errors import GanaugError
-
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+from ganaug import AugmentedDataset, GanaugError
 
 
 @pytest.fixture
-def folders(make_folder):
+def folders(tmp_path):
     """Real: 4 cats, 2 dogs. Synthetic: 6 of each, and one real image that the manifest lists as well."""
-    real = make_folder({"train/cat": 4, "train/dog": 2, "test/cat": 3}, name="real")
-    synthetic = make_folder({"cat": 7, "dog": 6}, name="synthetic", mode="L")
-    rows = ["file,class,source,seed", "cat/6.png,cat,real,"]
-    rows += [f"{name}/{index}.png,{name},synthetic,{index}" for index in reversed(range(6)) for name in ("cat", "dog")]
-    (synthetic / "manifest.csv").write_text("\n".join(rows) + "\n")
+    real = write_images(tmp_path / "real", {"train/cat": 4, "train/dog": 2, "test/cat": 3})
+    synthetic = write_synthetic(tmp_path / "synthetic", {"cat": 6, "dog": 6})
+    Image.open(real / "train/cat/0.png").save(synthetic / "cat/6.png")
+    with (synthetic / "manifest.csv").open("a") as file:
+        file.write("cat/6.png,cat,real,\n")
     return real, synthetic
 
 
@@ -37,11 +36,43 @@ def test_real_images_come_first_then_all_synthetic(folders):
     assert not any("/real/test/" in path for path, _ in dataset.samples)
 
 
-def test_without_a_transform_images_are_rgb_tensors(folders):
+@pytest.mark.parametrize("megabytes", [256, 0, 0.01])
+def test_every_image_is_that_of_its_file(folders, megabytes):
+    dataset = AugmentedDataset(*folders, transform=np.asarray, megabytes=megabytes)
+    assert [len(part.items.kept) for part in (dataset._real, dataset._synthetic)] == {
+        256: [6, 12],
+        0: [0, 0],
+        0.01: [3, 3],
+    }[megabytes]
+    for index, (path, _) in enumerate(dataset.samples):
+        np.testing.assert_array_equal(dataset[index][0], read(path))
+
+
+def test_what_a_caller_does_to_an_image_does_not_last(folders):
+    dataset = AugmentedDataset(*folders, transform=lambda image: image.paste(0, (0, 0, 24, 24)) or np.asarray(image))
+    assert dataset[0][0].max() == 0
+    dataset.transform = np.asarray
+    assert dataset[0][0].max() > 0
+
+
+def test_without_a_transform_images_are_tensors(folders):
     image, label = AugmentedDataset(*folders)[-1]
     assert image.shape == (3, 24, 24) and image.dtype == torch.float32 and label == 1
     assert 0 <= image.min() < image.max() <= 1
     assert torch.equal(image[0], image[2])
+    gray = AugmentedDataset(*folders, mode="L")
+    assert {gray[index][0].shape for index in (0, -1)} == {(1, 24, 24)}
+
+
+def test_images_are_upright_and_on_white_as_the_gan_saw_them(folders):
+    real, synthetic = folders
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(real / "train/cat/0.png").save(real / "train/cat/0.png", exif=exif)
+    Image.new("RGBA", (24, 24), (0, 0, 0, 0)).save(real / "train/cat/1.png")
+    dataset = AugmentedDataset(real, synthetic, transform=np.asarray)
+    np.testing.assert_array_equal(dataset[0][0], np.rot90(read(real / "train/cat/0.png"), -1))
+    assert dataset[1][0].min() == 255
 
 
 @pytest.mark.parametrize(
@@ -74,6 +105,16 @@ def test_torchvision_transforms(folders):
     assert AugmentedDataset(*folders, transform=transform)[0][0].shape == (3, 8, 8)
 
 
+def test_making_one_leaves_torchs_random_numbers_as_they_are(folders):
+    from torchvision.transforms import v2
+
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    AugmentedDataset(*folders, transform=v2.Compose([v2.RandomCrop(8), v2.PILToTensor()]))
+    assert torch.equal(torch.rand(4), expected)
+
+
 def noise():
     import albumentations as A
 
@@ -104,16 +145,12 @@ def test_parts_of_an_albumentations_transform_draw_independently(folders):
     import albumentations as A
 
     dataset = AugmentedDataset(*folders, transform=A.ReplayCompose([A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]))
+    plain = AugmentedDataset(*folders, transform=np.asarray)
     flips = set()
     for index in range(len(dataset)):
-        dataset[index]
-        image = np.asarray(AugmentedDataset(*folders)[index][0].permute(1, 2, 0) * 255).round().astype(np.uint8)
-        result = dataset[index][0]
-        flips |= {
-            k
-            for k, flipped in enumerate([image, image[:, ::-1], image[::-1], image[::-1, ::-1]])
-            if (result == flipped).all()
-        }
+        image, result = plain[index][0], dataset[index][0]
+        flipped = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
+        flips |= {k for k, each in enumerate(flipped) if (result == each).all()}
     assert flips == {0, 1, 2, 3}
 
 
@@ -123,10 +160,12 @@ def test_a_single_albumentations_transform(folders):
     assert AugmentedDataset(*folders, transform=A.Resize(8, 8))[0][0].shape == (8, 8, 3)
 
 
-def test_unknown_synthetic_classes(folders, make_folder):
-    _, synthetic = folders
+# refusals
+
+
+def test_unknown_synthetic_classes(folders, tmp_path):
     with pytest.raises(GanaugError, match="do not have: dog"):
-        AugmentedDataset(make_folder({"cat": 2}, name="cats"), synthetic)
+        AugmentedDataset(write_images(tmp_path / "cats", {"cat": 2}), folders[1])
 
 
 def test_synthetic_folder_without_manifest_or_files(folders):
@@ -145,14 +184,41 @@ def test_impossible_limits(folders, limits):
         AugmentedDataset(*folders, **limits)
 
 
-def test_a_real_zip_is_refused(folders, make_zip):
-    real, synthetic = folders
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "CMYK"}, "mode must be 'RGB' or 'L'"),
+        ({"seed": -1}, "seed must be 0 or more; got -1"),
+        ({"classes": ["cat", "dog"]}, "is a folder, which names its own"),
+        ({"schedule": lambda epoch: 2}, "share from 0 to 1; got 2.0 for epoch 0"),
+    ],
+)
+def test_impossible_options(folders, options, message):
+    with pytest.raises(GanaugError, match=message):
+        AugmentedDataset(*folders, **options)
+
+
+def test_what_is_no_synthetic_folder(folders):
+    with pytest.raises(GanaugError, match=r"got int\. Of a run or a Generator, make ganaug\.GeneratorDataset"):
+        AugmentedDataset(folders[0], 7)
+
+
+def test_a_real_zip_is_refused(folders, tmp_path):
+    (tmp_path / "real.zip").write_bytes(b"")
     with pytest.raises(GanaugError, match="unpack"):
-        AugmentedDataset(make_zip(real), synthetic)
+        AugmentedDataset(tmp_path / "real.zip", folders[1])
 
 
-def test_an_unreadable_image_is_named(folders):
+def test_images_that_would_not_fit_into_a_batch(folders, tmp_path):
+    small = write_synthetic(tmp_path / "small", {"cat": 2}, size=16)
+    with pytest.raises(GanaugError, match=r"Tensor \(3, 24, 24\), the synthetic ones as .*\(3, 16, 16\).*resizes"):
+        AugmentedDataset(folders[0], small)
+    AugmentedDataset(folders[0], small, transform=lambda image: image)  # of PIL images the caller makes batches
+
+
+@pytest.mark.parametrize("megabytes", [256, 0])
+def test_an_unreadable_image_is_named(folders, megabytes):
     real, synthetic = folders
     (real / "train/cat/0.png").write_text("text")
     with pytest.raises(GanaugError, match=r"0\.png cannot be read: not an image"):
-        AugmentedDataset(real, synthetic)[0]
+        AugmentedDataset(real, synthetic, megabytes=megabytes)
