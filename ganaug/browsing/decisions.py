@@ -61,9 +61,7 @@ class Desk:
     pending: dict[str, bool] = field(default_factory=dict)  # what the journal holds
     size: int = 0  # of the journal, in bytes
     version: int = 0  # decisions so far
-    first: dict[int, bool] = field(
-        default_factory=dict
-    )  # row -> whether it was kept at the start, of those decided about
+    first: dict[int, bool] = field(default_factory=dict)  # by row: kept at the start? Of those decided about
     trouble: str = ""  # why the manifest could not be written last
     closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)

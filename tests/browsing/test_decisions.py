@@ -230,7 +230,7 @@ def test_a_full_disk_makes_no_decision(folder, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(decisions.os, "fsync", refuse)
-            with pytest.raises(GanaugError, match="No space left on device.*has not been made"):
+            with pytest.raises(GanaugError, match=r"No space left on device.*has not been made"):
                 decide(desk, [(FIRST + 1, False)])
         assert (folder / desk.entries[FIRST + 1].file).is_file() and desk.entries[FIRST + 1].kept
         decide(desk, [(FIRST + 2, False)])
