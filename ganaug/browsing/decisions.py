@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -63,9 +62,9 @@ class Desk:
     version: int = 0  # decisions so far
     first: dict[int, bool] = field(default_factory=dict)  # by row: kept at the start? Of those decided about
     trouble: str = ""  # why the manifest could not be written last
-    closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     wake: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
@@ -102,7 +101,7 @@ def open_desk(folder: str | Path) -> Iterator[Desk]:
             yield desk
         finally:
             with desk.lock:
-                desk.closed = True
+                desk.ended.set()
             desk.wake.set()
             writer.join()
             settle(desk)
@@ -185,7 +184,7 @@ def decide(desk: Desk, decisions: Sequence[tuple[int, bool]]) -> None:
     """Keeps or rejects images, (row, kept) each; when it returns, the decisions outlive this process and the files lie where they
     belong. Raises `KeyError` for an unknown row, and `GanaugError` where one cannot be carried out: then it has not been made."""
     with desk.lock:
-        if desk.closed:
+        if desk.ended.is_set():
             raise GanaugError("ganaug browse has ended. Start it again.")
         lines = [(desk.entries[row].file, kept) for row, kept in decisions]
         size, pending = desk.size, dict(desk.pending)
@@ -259,7 +258,8 @@ def recover(desk: Desk) -> None:
     desk.pending = read_pending(desk.folder)
     for entry in desk.entries.values():  # which have what is pending
         rejected = not entry.kept and BY_HAND in entry.reasons.split()
-        if rejected != parcel(desk.folder, entry.file).is_file():
+        wrong = locate(desk.folder, entry.file) if rejected else parcel(desk.folder, entry.file)
+        if wrong.exists():
             try:
                 move(desk.folder, entry.file, not rejected)
             except (OSError, GanaugError) as error:
@@ -270,8 +270,8 @@ def recover(desk: Desk) -> None:
 
 
 def write_as_they_come(desk: Desk) -> None:
-    """Until the desk is closed; what cannot be written is told of, and tried again."""
-    while not desk.closed:
+    """Until the desk has ended; what cannot be written is told of, and tried again."""
+    while not desk.ended.is_set():
         desk.wake.wait()
         desk.wake.clear()
         try:
@@ -280,8 +280,7 @@ def write_as_they_come(desk: Desk) -> None:
         except Exception as error:  # told to whoever decides; the journal has it all
             desk.trouble = str(error) or type(error).__name__
             desk.wake.set()
-        if not desk.closed:
-            time.sleep(PAUSE)
+        desk.ended.wait(PAUSE)
 
 
 def settle(desk: Desk) -> None:

@@ -83,7 +83,7 @@ class Client:
 def serving(folder, reals=None):
     with open_desk(folder) as desk:
         server = make_server(desk, reals, 0)
-        thread = threading.Thread(target=server.web.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.web.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield Client(desk, server)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -208,6 +209,17 @@ def test_real_images_of_a_run(tiny_run, tiny_synthetic, digits):
         found = open_reals(tiny_synthetic, given)
         assert set(table["nearest_real"]) <= found.names
         assert found.read(table["nearest_real"][0]).startswith(b"\x89PNG")
+
+
+def test_real_images_of_the_run_beside_the_folder(tiny_run, tiny_synthetic, tmp_path):
+    """As `ganaug run` lays both out; a run that has not made these images is none."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    folder = shutil.copytree(tiny_synthetic, tmp_path / "synthetic")
+    found = open_reals(folder, None)
+    assert found is not None and set(read_manifest(folder)["nearest_real"]) <= found.names
+    weights = tmp_path / "run/members/joint/generator.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"x")
+    assert open_reals(folder, None) is None
 
 
 def test_other_data_are_refused(folder, tmp_path):

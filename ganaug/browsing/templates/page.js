@@ -339,7 +339,7 @@ function lead() {
 }
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open || event.target.matches("input, select")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open || event.target.matches?.("input, select")) return;
   const page = columns * Math.max(1, Math.floor($("sheet").clientHeight / (Number($("grid").dataset.width) + CAPTION + GAP)));
   const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity };
   const acts = { x: () => decideHere(false), k: () => decideHere(true), u: undo, "?": () => $("keys").showModal() };
