@@ -1,7 +1,7 @@
 """A small synthetic folder for the tests of the page."""
 
 import pytest
-from folders import write_folder
+from synthetic_folder import write_folder
 
 
 @pytest.fixture

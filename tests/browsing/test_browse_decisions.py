@@ -9,8 +9,8 @@ import sys
 
 import pandas as pd
 import pytest
-from folders import CLASSES, HOSTILE, PER_CLASS, write_folder
 from PIL import Image
+from synthetic_folder import CLASSES, HOSTILE, PER_CLASS, write_folder
 
 from ganaug import AugmentedDataset, GanaugError
 from ganaug.browsing import decisions

@@ -5,7 +5,7 @@ import shutil
 import time
 
 import pytest
-from folders import HOSTILE, PER_CLASS, serving, write_picture
+from synthetic_folder import HOSTILE, PER_CLASS, serving, write_picture
 
 from ganaug.browsing.decisions import parcel
 from ganaug.browsing.reals import open_reals

@@ -10,8 +10,8 @@ import sys
 import time
 
 import pytest
-from folders import CLASSES, HOSTILE, PER_CLASS, serving, write_folder, write_picture
 from PIL import Image
+from synthetic_folder import CLASSES, HOSTILE, PER_CLASS, serving, write_folder, write_picture
 from tiny import refused
 
 import ganaug
