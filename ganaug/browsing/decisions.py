@@ -93,6 +93,8 @@ def open_desk(folder: str | Path) -> Iterator[Desk]:
                 f"{root / PARQUET_NAME} could not follow the decisions without pyarrow. Install it (pip install 'ganaug[parquet]'), or "
                 "remove the file."
             )
+        if (root / JOURNAL).is_symlink():
+            raise GanaugError(f"{root / JOURNAL} is a link, which is not followed. Remove it.")
         desk = Desk(root, read_entries(root))
         recover(desk)
         writer = threading.Thread(target=write_as_they_come, args=(desk,), name="ganaug-manifest", daemon=True)
@@ -294,7 +296,7 @@ def settle(desk: Desk) -> None:
             if (desk.folder / PARQUET_NAME).is_file():
                 write_parquet(desk.folder)
             sync_folder(desk.folder)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise GanaugError(
                 f"{desk.folder / NAME} cannot be written: {error}. The decisions are safe in {JOURNAL}; ganaug browse completes it."
             ) from None

@@ -38,7 +38,8 @@ def rewrite_interop(folder: Path, table: pd.DataFrame) -> None:
     if (folder / METADATA_NAME).is_file():
         write_metadata(folder, table)
     try:
-        class_names = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))["class_names"]
+        found = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))["class_names"]
+        class_names = tuple(dict.fromkeys([*map(str, found), *table["class"]]))
     except (OSError, ValueError, KeyError, TypeError):
         return
-    write_dataset_json(folder, table, tuple(map(str, class_names)))
+    write_dataset_json(folder, table, class_names)

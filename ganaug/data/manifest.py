@@ -20,9 +20,7 @@ from ..runs import written_whole
 from .source import Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
-JOURNAL = (
-    ".decisions.jsonl"  # decisions of people that the manifest does not have yet: {"file": ..., "kept": ...} a line
-)
+JOURNAL = ".decisions.jsonl"  # what people have decided and the manifest may not have yet: {"file", "kept"} a line
 BY_HAND = "by-hand"  # the reason against what a person has rejected
 
 

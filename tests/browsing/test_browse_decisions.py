@@ -326,6 +326,28 @@ def test_links_that_lead_out_are_refused(folder, tmp_path, whole_class):
     assert (tmp_path / "elsewhere/a.png").is_file()
 
 
+def test_a_journal_that_is_a_link_is_not_followed(folder, tmp_path):
+    (tmp_path / "precious").write_text('{"file": "x", "kept": true}\n')
+    (folder / JOURNAL).symlink_to(tmp_path / "precious")
+    with pytest.raises(GanaugError, match="is a link"), open_desk(folder):
+        pass
+    assert (tmp_path / "precious").read_text()
+
+
+def test_lists_for_other_tools_that_were_changed_or_removed(folder):
+    (folder / "metadata.csv").unlink()
+    (folder / "dataset.json").write_text('{"labels": [], "class_names": ["other"]}')
+    with open_desk(folder) as desk:
+        decide(desk, [(FIRST, False)])
+    assert not (folder / "metadata.csv").exists()
+    assert json.loads((folder / "dataset.json").read_text())["class_names"] == ["other", *CLASSES]
+    foreign = '{"labels": [["0/synthetic-000000.png", 3]]}'
+    (folder / "dataset.json").write_text(foreign)
+    with open_desk(folder) as desk:
+        decide(desk, [(FIRST + 1, False)])
+    assert (folder / "dataset.json").read_text() == foreign
+
+
 def test_the_same_file_twice_is_refused(folder):
     with manifest_writer(folder) as write:
         write(Row(FILE, "0", "synthetic"))

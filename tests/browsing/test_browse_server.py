@@ -259,6 +259,27 @@ def test_the_command_says_where_and_what_was_decided(folder):
     assert len(read_manifest(folder)) == 2 * PER_CLASS - 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_what_the_server_has_acknowledged_outlives_it(folder):
+    import urllib.request
+
+    process = start(folder)
+    try:
+        url = process.stdout.readline().removeprefix("browse: ").strip()
+        for row in (FIRST, FIRST + 1, FIRST + 5):
+            body = json.dumps({"decisions": [[row, False]]}).encode()
+            request = urllib.request.Request(f"{url}decide", body, {"Content-Type": "application/json"})
+            assert urllib.request.urlopen(request).status == 200
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    assert len(read_manifest(folder)) == 2 * PER_CLASS - 3
+    with serving(folder) as client:
+        assert client.state()["kept"].count(False) == 3
+        assert all(client.ask(f"image/{row}")[0] == 200 for row in client.state()["rows"])
+    assert (folder / NAME).read_text().count("by-hand") == 3
+
+
 def test_the_command_refuses(folder, tmp_path, monkeypatch):
     assert "has no manifest.csv" in refused("browse", tmp_path, "--no-open")
     with socket.socket() as taken:
