@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .browsing.browse import browse
     from .classify.predictor import predict
     from .data.check import CheckReport, check
     from .errors import GanaugError
@@ -45,6 +46,7 @@ _HOMES = {
     "Recipe": "settings",
     "Status": "watch",
     "audit": "synthesis.audit",
+    "browse": "browsing.browse",
     "check": "data.check",
     "compare": "study.compare",
     "demo": "pipeline",
@@ -75,6 +77,7 @@ __all__ = [
     "Recipe",
     "Status",
     "audit",
+    "browse",
     "check",
     "compare",
     "demo",

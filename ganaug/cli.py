@@ -118,8 +118,8 @@ def main(quiet: bool) -> None:
     ganaug demo --out demo            everything, on handwritten digits that come along
     ganaug run DATA --out DIR         everything, on your folder of class folders
 
-    The stages one by one: check, fit, synthesize, audit, compare, report, export-classifier, predict. How far a long one
-    has come, from another terminal: status.
+    The stages one by one: check, fit, synthesize, browse, audit, compare, report, export-classifier, predict. How far a
+    long one has come, from another terminal: status.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -238,6 +238,26 @@ def split_counts(texts: tuple[str, ...]) -> dict[str, str]:
             raise GanaugError(f"--add names {name} twice: {counts[name]} and {count}. Give one number.")
         counts[name] = count
     return counts
+
+
+@main.command()
+@click.argument("augmented", type=PATH)
+@click.option(
+    "--real", type=PATH, metavar="DATA", help="The data of the run, or the run: shows the nearest real images."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="For an SSH tunnel, say; a free one by default.")
+@click.option("--no-open", is_flag=True, help="Print the address only; where other people use this machine, too.")
+def browse(augmented: Path, real: Path | None, port: int, no_open: bool) -> None:
+    """Look through the images of AUGMENTED, a folder of synthesize, on a page of this machine alone, and reject or keep them.
+
+    What is rejected leaves its class folder and is marked in manifest.csv, until you keep it again.
+    """
+    from .browsing.browse import browse as run_browse
+
+    changed = run_browse(augmented, real=real, port=port, open_browser=not no_open)
+    click.echo(
+        f"{changed['rejected']} rejected and {changed['kept']} kept again in {augmented}; manifest.csv has it all."
+    )
 
 
 @main.command()

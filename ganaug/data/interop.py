@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..runs import write_text, written_whole
+
 METADATA_NAME, DATASET_NAME = "metadata.csv", "dataset.json"
 
 
@@ -22,7 +24,10 @@ def write_metadata(folder: Path, table: pd.DataFrame) -> None:
     """`file_name` and `label` of each image, and `metadata_columns`: beside a metadata.csv Hugging Face's `imagefolder` ignores the
     folders' names. https://huggingface.co/docs/datasets/image_dataset"""
     columns = metadata_columns(table)
-    with (folder / METADATA_NAME).open("w", encoding="utf-8", newline="") as file:
+    with (
+        written_whole(folder / METADATA_NAME) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file_name", "label", *columns))
         writer.writerows(table[["file", "class", *columns]].itertuples(index=False))
@@ -31,6 +36,20 @@ def write_metadata(folder: Path, table: pd.DataFrame) -> None:
 def write_dataset_json(folder: Path, table: pd.DataFrame, class_names: tuple[str, ...]) -> None:
     """Each file with the number of its class; beside that, which StyleGAN passes over, the names of the classes."""
     labels = [[file, class_names.index(name)] for file, name in zip(table["file"], table["class"], strict=True)]
-    (folder / DATASET_NAME).write_text(
-        json.dumps({"labels": labels, "class_names": list(class_names)}, ensure_ascii=False), encoding="utf-8"
+    write_text(
+        folder / DATASET_NAME,
+        json.dumps({"labels": labels, "class_names": list(class_names)}, ensure_ascii=False),
     )
+
+
+def rewrite_interop(folder: Path, table: pd.DataFrame) -> None:
+    """The same files anew, those of them that are there, once other images are kept. A dataset.json of another tool, without names of
+    classes, stays as it is."""
+    if (folder / METADATA_NAME).is_file():
+        write_metadata(folder, table)
+    try:
+        found = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))["class_names"]
+        class_names = tuple(dict.fromkeys([*map(str, found), *table["class"]]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    write_dataset_json(folder, table, class_names)

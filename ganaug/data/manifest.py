@@ -5,8 +5,9 @@ presence means that the folder is whole.
 import csv
 import importlib.util
 import io
+import json
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,21 +16,25 @@ from typing import IO
 import pandas as pd
 
 from ..errors import GanaugError
+from ..runs import written_whole
 from .source import Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
+JOURNAL = ".decisions.jsonl"  # what people have decided and the manifest may not have yet: {"file", "kept"} a line
+BY_HAND = "by-hand"  # the reason against what a person has rejected
 
 
 @dataclass(frozen=True)
 class Row:
     """One image. What a real image, or one without tests, has no value for is None."""
 
-    file: str  # path inside the folder, with forward slashes; empty for what was not written
+    # Path inside the folder, with forward slashes; empty for what was not written. What a person has rejected lies there no more.
+    file: str
     class_name: str  # the column is called `class`
     source: str  # "synthetic" or "real"
     kept: bool = True
     reasons: str | None = (
-        None  # against it, separated by spaces: names of filters, or "surplus" for more than was asked for
+        None  # against it, separated by spaces: names of filters, "surplus" for more than was asked for, BY_HAND
     )
     seed: int | None = None  # of this image's noise
     checkpoint: str | None = None  # first 16 hex digits of the SHA-256 of the generator's file
@@ -77,8 +82,11 @@ def read_manifest(folder: Path, rejected: bool = False) -> pd.DataFrame:
 
 
 def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.DataFrame:
-    """All rows of a manifest, a path or an open file, which an error calls `name`. Raises `GanaugError` unless it is one."""
+    """All rows of a manifest, a path or an open file, which an error calls `name`; beside a path also decisions that are not in it
+    yet count. Raises `GanaugError` unless it is one."""
     path = file if name is None else name
+    # First the journal, which is emptied last: no decision is in neither of them.
+    pending = read_pending(file.parent) if isinstance(file, Path) and file.name == NAME else {}
     text: dict[Hashable, str] = dict.fromkeys(TEXT, "str")
     empty = {column: [""] for column in COLUMNS if column not in TEXT}
     try:
@@ -90,7 +98,64 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
         raise GanaugError(
             f"{path} lacks the columns {', '.join(sorted(missing))}; it was not written by ganaug synthesize."
         )
-    return table
+    return _with_decisions(table, pending) if pending else table
+
+
+def read_pending(folder: Path) -> dict[str, bool]:
+    """{file: kept} of the decisions that the manifest may not have yet: the last of each file. A line that was cut off while it
+    was written has not been promised to anybody. Raises `GanaugError` for a damaged journal."""
+    path = folder / JOURNAL
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return {}
+    try:
+        found = [json.loads(line) for line in lines]
+        return {str(each["file"]): bool(each["kept"]) for each in found}
+    except (ValueError, KeyError, TypeError) as error:
+        raise GanaugError(
+            f"{path} is damaged ({type(error).__name__}: {error}). It holds decisions of `ganaug browse` that {NAME} does not have yet; "
+            "mend or remove the damaged line."
+        ) from None
+
+
+def amend_reasons(reasons: str, kept: bool) -> str:
+    """The reasons against an image once a person has decided: those of the filters stay."""
+    others = [name for name in reasons.split() if name != BY_HAND]
+    return " ".join(others if kept else [*others, BY_HAND])
+
+
+def _with_decisions(table: pd.DataFrame, decisions: Mapping[str, bool]) -> pd.DataFrame:
+    kept = table["kept"].astype(bool) if "kept" in table else pd.Series(True, index=table.index)
+    reasons = table["reasons"] if "reasons" in table else pd.Series("", index=table.index)
+    decided = table["file"].map(decisions)
+    return table.assign(
+        kept=[old if pd.isna(new) else bool(new) for old, new in zip(kept, decided, strict=True)],
+        reasons=[
+            old if pd.isna(new) else amend_reasons(old, bool(new)) for old, new in zip(reasons, decided, strict=True)
+        ],
+    )
+
+
+def rewrite_manifest(folder: Path, decisions: Mapping[str, bool]) -> None:
+    """Writes what people have decided, {file: kept}, into the manifest, whole or not at all. All else in it stays as it is written,
+    whatever other columns it has. Raises `GanaugError` if it cannot be read."""
+    path = folder / NAME
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = csv.reader(file)
+        for column, default in (("kept", "True"), ("reasons", "")):
+            if column not in header:
+                header.append(column)
+                rows = [[*row, default] for row in rows]
+        at = {name: header.index(name) for name in ("file", "kept", "reasons")}
+        for row in rows:
+            if row and (kept := decisions.get(row[at["file"]])) is not None:
+                row[at["kept"]], row[at["reasons"]] = str(kept), amend_reasons(row[at["reasons"]], kept)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise GanaugError(f"{path} cannot be read: {error}") from None
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def real_files(source: Source) -> set[str]:
@@ -112,4 +177,5 @@ def require_parquet() -> None:
 
 def write_parquet(folder: Path) -> None:
     """The manifest once more, as Parquet; see `require_parquet`."""
-    read_manifest(folder, rejected=True).to_parquet(folder / PARQUET_NAME, index=False)
+    with written_whole(folder / PARQUET_NAME) as temporary:
+        read_manifest(folder, rejected=True).to_parquet(temporary, index=False)

@@ -23,12 +23,15 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
     """Makes the synthetic images of a manifest again, into the new folder `out`; returns the number of each class.
 
     `manifest` is the file, or the folder that holds it. On the same machine and with the same versions the images are the same
-    byte for byte. Real images that it lists are left out. Raises `GanaugError` where another run's generators wrote it.
+    byte for byte. Real images that it lists are left out, and what a person has rejected. Raises `GanaugError` where another run's
+    generators wrote it.
     """
     folder, info = open_run(run)
     path = Path(manifest) / NAME if Path(manifest).is_dir() else Path(manifest)
     table = read_rows(path)
     table = table[table["source"] == "synthetic"]
+    if "kept" in table:
+        table = table.assign(file=table["file"].where(table["kept"].astype(bool), ""))
     wanted = table[table["file"] != ""]
     refuse_unknown(path, wanted)
     target = Path(out).resolve()

@@ -1,0 +1,1 @@
+"""A local page to look through synthetic images, and what people decide there."""
