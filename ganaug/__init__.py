@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .errors import GanaugError
     from .gan.training import Estimate, estimate_fit, fit
     from .integrations.classifier import GANClassifier
-    from .integrations.sampler import GANSampler
     from .integrations.datasets import AugmentedDataset
     from .integrations.generated import GeneratorDataset
     from .integrations.generator import Generator
     from .integrations.replace import GANReplace
+    from .integrations.sampler import GANSampler
     from .pipeline import demo, run
     from .recipe import load_recipe
     from .reporting.page import report
@@ -69,8 +69,8 @@ __all__ = [
     "Comparison",
     "Estimate",
     "GANClassifier",
-    "GANSampler",
     "GANReplace",
+    "GANSampler",
     "GanaugError",
     "Generator",
     "GeneratorDataset",

@@ -28,9 +28,8 @@ from ..runs import RunFolder
 from ..settings import IMAGE_SIZES, Recipe, parse_budget
 from ..synthesis.curation import build_curator, real_images
 from ..synthesis.filters import FILTERS
-from ..synthesis.harvest import harvest
+from ..synthesis.harvest import harvest, open_member
 from ..synthesis.sample import image_seed, sample
-from ..synthesis.synthesize import open_member
 from ..synthesis.tally import Tally
 
 Rows = npt.NDArray[Any]  # (N, n_features): the flat images of X, of X's dtype
@@ -210,32 +209,40 @@ def draw(
     tallies = [Tally(name, count) for name, count in zip(images.class_names, counts, strict=True)]
     untested = recipe.curation.keep == 1 and set(recipe.curation.without) == set(FILTERS)
     curator = None if untested else build_curator(real_images(images, recipe), recipe.curation, recipe.fit.seed, device)
-    members = STRATEGIES[recipe.fit.strategy](len(images.class_names))
     kept: list[Pixels] = []
     labels: list[int] = []
     with track("synthesize", sum(counts)) as advance:
-        for index, tally in enumerate(tallies):
-            if not tally.asked:
-                continue
-            member = generating_member(members, index)
-            generator, discriminator, _ = open_member(folder, member.name, device)
-            label, settings = member.labels[member.classes.index(index)], recipe.synthesize
-            if curator is None:  # what `harvest` would keep, without classifiers that nobody asks
-                seeds = [image_seed(settings.seed, index, number) for number in range(tally.asked)]
-                drawn = list(sample(generator, discriminator, seeds, label, settings.truncation, device).images)
-                tally.candidates = tally.kept = len(drawn)
-            else:
-                found = harvest(
-                    curator, generator, discriminator, index, label, tally, settings, recipe.curation, device
-                )
-                drawn = [image for _, image in found if image is not None]
-            kept += drawn
-            labels += [index] * len(drawn)
-            advance(len(kept))
+        if curator is None:
+            for index, image in untested_images(folder, recipe, tallies, device):
+                kept.append(image)
+                labels.append(index)
+        else:
+            for row, found in harvest(folder, recipe.fit.strategy, curator, tallies, recipe, device):
+                if found is not None:
+                    kept.append(found)
+                    labels.append(images.class_names.index(row.class_name))
+                    advance(len(kept))
     for complaint in filter(None, (tally.complain() for tally in tallies)):
         warnings.warn(complaint, UserWarning, stacklevel=3)
     pool = np.stack(kept) if kept else images.images[:0]
     return Labeled(pool, np.array(labels, np.int64)), tallies
+
+
+def untested_images(
+    folder: RunFolder, recipe: Recipe, tallies: Sequence[Tally], device: torch.device
+) -> Iterator[tuple[int, Pixels]]:
+    """Yields what `harvest` would keep without any test, as class and image (C, S, S), and needs no classifiers, whom nobody asks."""
+    members, settings = STRATEGIES[recipe.fit.strategy](len(tallies)), recipe.synthesize
+    for index, tally in enumerate(tallies):
+        if not tally.asked:
+            continue
+        member = generating_member(members, index)
+        generator, discriminator, _ = open_member(folder, member.name, device)
+        seeds = [image_seed(settings.seed, index, number) for number in range(tally.asked)]
+        label = member.labels[member.classes.index(index)]
+        drawn = sample(generator, discriminator, seeds, label, settings.truncation, device).images
+        yield from ((index, image) for image in drawn)
+        tally.candidates = tally.kept = tally.asked
 
 
 def _value_range(rows: Rows) -> tuple[float, float]:
