@@ -3,9 +3,8 @@
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from folders import write_image
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -16,14 +15,6 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip("the shared data is not here")
     return SHARED
-
-
-def write_image(path, seed=0, size=(24, 24), mode="RGB", **options):
-    """A picture of smooth random blobs, which no two seeds share."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path, **options)
-    return path
 
 
 @pytest.fixture

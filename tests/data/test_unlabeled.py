@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import write_image
+from folders import write_image
 from PIL import Image
 
 from ganaug.data.cache import load, prepare, resplit, verify_source

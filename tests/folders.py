@@ -4,15 +4,21 @@ import numpy as np
 from PIL import Image
 
 
+def write_image(path, seed=0, size=(24, 24), mode="RGB", **options):
+    """A picture of smooth random blobs, which no two seeds share."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path, **options)
+    return path
+
+
 def write_images(root, counts, mode="RGB", size=24, first_seed=0):
     """`write_images(root, {"cat": 3, "train/dog": 2})`: that many pictures of smooth random blobs in each place."""
     seed = first_seed
     for place, count in counts.items():
-        (root / place).mkdir(parents=True)
         for index in range(count):
             seed += 1
-            coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8))
-            coarse.resize((size, size), Image.Resampling.BICUBIC).convert(mode).save(root / place / f"{index}.png")
+            write_image(root / place / f"{index}.png", seed, (size, size), mode)
     return root
 
 
