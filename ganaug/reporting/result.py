@@ -1,6 +1,6 @@
 """study.json as the report reads it: what it must hold, and what it may hold besides."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -230,3 +230,11 @@ class Curation(Part):
     def reasons(self) -> list[str]:
         """The names of all filters that rejected something."""
         return sorted({name for row in self.classes.values() for name, count in row.rejected.items() if count})
+
+    def total(self, name: Literal["candidates", "kept"]) -> int:
+        return sum(getattr(row, name) for row in self.classes.values())
+
+    def shares(self) -> dict[str, tuple[float, float, float] | None]:
+        """Of the candidates of each class; empty where none is known."""
+        found = {name: row.shares() for name, row in self.classes.items()}
+        return found if any(found.values()) else {}

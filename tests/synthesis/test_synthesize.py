@@ -33,7 +33,15 @@ def images_of(folder):
 
 def test_exact_files_and_counts(tiny_synthetic):
     expected = {f"{name}/synthetic-{i:06d}.png" for name in CLASS_NAMES for i in range(5)}
-    others = {"manifest.csv", "recipe.yaml", "curation.json", "curation.html", "metadata.csv", "dataset.json"}
+    others = {
+        "manifest.csv",
+        "recipe.yaml",
+        "curation.json",
+        "curation.html",
+        "pairs.npz",
+        "metadata.csv",
+        "dataset.json",
+    }
     assert set(files_of(tiny_synthetic)) == expected | others
     for content in images_of(tiny_synthetic).values():
         picture = decode(content)
