@@ -2,6 +2,7 @@
 of the synthetic images found, and the checkpoints of the GAN. No verdict waits for any of it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,20 +45,32 @@ Indices = npt.NDArray[np.int64]
 def write_pictures(case: Case, folder: Path | None, pool: Labeled | None) -> None:
     """Writes the files into the study's folder. `folder` holds the synthetic images of which `pool` shows some; None of both where
     the study has none. What cannot be read is warned of, and left out."""
-    try:
-        write_checkpoints(case)
-        if folder is None or pool is None:
-            return
-        for name in (CURATION, PAIRS):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, case.folder / name)
-        write_arrays(case.folder / MAP, make_map(case, pool))
-        if was_made_by(case.run, case.info, folder):
-            walks = make_walks(case, folder)
-            if walks is not None:
-                write_arrays(case.folder / WALKS, walks)
-    except (GanaugError, OSError) as error:
-        warn(f"the report will show less of the images: {error}")
+    parts: list[Callable[[], None]] = [lambda: write_checkpoints(case)]
+    if folder is not None and pool is not None:
+        parts += [
+            lambda: copy_tests(case, folder),
+            lambda: write_arrays(case.folder / MAP, make_map(case, pool)),
+            lambda: write_walks(case, folder),
+        ]
+    for write in parts:
+        try:
+            write()
+        except (GanaugError, OSError) as error:
+            warn(f"the report will show less of the images: {error}")
+
+
+def copy_tests(case: Case, folder: Path) -> None:
+    """What the tests of the synthetic images found, where their folder says it."""
+    for name in (CURATION, PAIRS):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, case.folder / name)
+
+
+def write_walks(case: Case, folder: Path) -> None:
+    """Nothing where others made the images: the run's generator would show what is not there."""
+    walks = make_walks(case, folder) if was_made_by(case.run, case.info, folder) else None
+    if walks is not None:
+        write_arrays(case.folder / WALKS, walks)
 
 
 def write_checkpoints(case: Case) -> None:

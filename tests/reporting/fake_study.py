@@ -233,6 +233,7 @@ def write_pictures(
     """The map, walks, pairs, counts of candidates and checkpoints of a study with these images (K, n, S, S, C)."""
     rng = np.random.default_rng(3)
     num_classes, shape = len(class_names), real.shape[2:]
+    each = max(1, min(each, 750 // num_classes))
     labels = np.tile(np.repeat(np.arange(num_classes), each), 2)
     kinds = np.arange(len(labels)) >= len(labels) // 2
     centres = rng.uniform(0.1, 0.9, (num_classes, 2))
@@ -247,8 +248,9 @@ def write_pictures(
         ),
     )
     at = np.linspace(0, 1, 5).reshape(1, 1, 5, 1, 1, 1)
-    ways = (1 - at) * synthetic[:, :2, None] + at * synthetic[:, 2:4, None]
-    write_arrays(folder / "walks.npz", Walks(labels=np.arange(num_classes), images=ways.astype(np.uint8)))
+    begin, end = synthetic[:60, :2, None], synthetic[:60, 2:4, None]
+    walks = Walks(labels=np.arange(len(begin)), images=((1 - at) * begin + at * end).astype(np.uint8))
+    write_arrays(folder / "walks.npz", walks)
     pairs = [
         PairPicture(
             synthetic[k, 0], real[k, 0], name, f"{name}/a.png", "train/b.png", 0.2 + 0.1 * k, 0.35, ("copy",) * (k < 2)

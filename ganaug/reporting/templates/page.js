@@ -2,6 +2,7 @@
 (() => {
   const find = (id) => document.getElementById(id);
   for (const part of document.querySelectorAll(".scripted")) part.hidden = false;
+  for (const part of document.querySelectorAll(".unscripted")) part.hidden = true;
 
   // One slider moves the sheets of all walks.
   const slider = find("walk-step");
