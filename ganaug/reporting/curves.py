@@ -30,7 +30,7 @@ GAN_PANELS = {
     "Memory: P(D(trained on) > D(held out))": {"memorized": ""},
     "Augmentation strength": {"augment": ""},
     "Pace of the discriminator": {"discriminator_pace": ""},
-    "Variety of generated images, of real: 1": {"variety": ""},
+    "Variety, relative to real images": {"variety": "variety", "variety_weight": "push for more"},
     "Sameness: mode-seeking loss": {"mode_seeking": ""},
     "Class loss of D's classifier": {"class_loss": "real images", "class_loss_g": "generated"},
     "Class accuracy of D on real images": {"class_accuracy": ""},
@@ -165,6 +165,7 @@ def _draw_checkpoint_panel(table: Table, column: str, title: str, is_share: bool
             axes.plot([steps[row]], [values[row]], "o", color=SERIES[0], markersize=5 if faint else 8)
             words.append(f"{values[row]:.3g}{'%' if is_share else ''}")
     _time_axis(axes, "step")
+    axes.margins(x=0.05)
     if is_share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
     at_kept = f" At the kept one: {', '.join(words)}." if words else ""

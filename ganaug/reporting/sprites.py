@@ -15,7 +15,7 @@ TILE_ON_PAGE = 56  # CSS pixels, about
 COLUMNS = 8
 GAP = 1  # pixels between two tiles, transparent
 LOSSLESS_BYTES = 400_000  # of raw pixels on the whole page; beyond, slightly lossy
-LOSSLESS_SHEETS = 2_000_000  # the same of a map's or of walks' sheets, whose lossless tiles do not run into one another
+LOSSLESS_SHEETS = 600_000  # the same of a map's or of walks' sheets, whose lossless tiles do not run into one another
 MOST_IMAGES = 1600  # of a kind on the whole page
 
 
