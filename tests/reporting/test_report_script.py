@@ -115,6 +115,16 @@ def test_the_filter_leaves_one_class_and_the_arrows_stay_in_it(page: Any) -> Non
     page.keyboard.press("Home")
 
 
+def test_every_control_has_a_label_and_shows_its_focus(page: Any) -> None:
+    controls = page.locator("input, select, #map-plot").all()
+    assert len(controls) == 5
+    for control in controls:
+        control.focus()
+        page.keyboard.press("Shift")  # as one who uses the keyboard
+        assert control.evaluate("e => e.getAttribute('aria-label') || e.labels.length > 0")
+        assert control.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
+
+
 def test_a_tap_on_a_phone_shows_an_image(browser: Any, address: str) -> None:
     phone = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = phone.new_page()
