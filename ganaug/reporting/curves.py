@@ -128,6 +128,8 @@ def _draw_gan_panel(table: Table, title: str, words: dict[str, str], name: str) 
             axes.plot(
                 *average(x, y),
                 color=colour,
+                marker="o" if len(x) == 1 else None,  # a line of one point would not be seen
+                markersize=5,
                 alpha=1 if len(members) == 1 else 0.5,
                 linewidth=1.8 if len(members) == 1 else 1.1,
             )
