@@ -27,10 +27,22 @@ NOT_PLOTTED = {"member", "step", "seconds", "index", "epoch"}
 GAN_PANELS = {
     "Losses": {"loss_d": "discriminator", "loss_g": "generator"},
     "Balance: P(D(real) > D(generated))": {"separation": ""},
+    "Memory: P(D(trained on) > D(held out))": {"memorized": ""},
     "Augmentation strength": {"augment": ""},
+    "Pace of the discriminator": {"discriminator_pace": ""},
+    "Variety, relative to real images": {"variety": "variety", "variety_weight": "push for more"},
     "Sameness: mode-seeking loss": {"mode_seeking": ""},
     "Class loss of D's classifier": {"class_loss": "real images", "class_loss_g": "generated"},
     "Class accuracy of D on real images": {"class_accuracy": ""},
+}
+
+# column of the GAN's checkpoints -> title of its panel, and whether it is a share
+CHECKPOINT_PANELS = {
+    "gap": ("Duality gap", False),
+    "kid": ("KID to held-out images", False),
+    "coverage": ("Coverage of held-out images", True),
+    "consistency": ("Images of the right class", True),
+    "copies": ("Copies of training images", True),
 }
 
 
@@ -116,6 +128,8 @@ def _draw_gan_panel(table: Table, title: str, words: dict[str, str], name: str) 
             axes.plot(
                 *average(x, y),
                 color=colour,
+                marker="o" if len(x) == 1 else None,  # a line of one point would not be seen
+                markersize=5,
                 alpha=1 if len(members) == 1 else 0.5,
                 linewidth=1.8 if len(members) == 1 else 1.1,
             )
@@ -124,6 +138,40 @@ def _draw_gan_panel(table: Table, title: str, words: dict[str, str], name: str) 
     if any(words.values()):
         _legend(axes, handles)
     return to_svg(figure, name, f"{title} of the GAN during its training.")
+
+
+def draw_checkpoints(table: Table, name: str) -> list[tuple[str, Markup]]:
+    """(title, chart) for each measure of the GAN's checkpoints, by step; the kept one is marked, of many GANs with a dot alone."""
+    numeric = table.numeric_columns()
+    with figure_style():
+        return [
+            (title, _draw_checkpoint_panel(table, column, title, is_share, f"{name}-{column}"))
+            for column, (title, is_share) in CHECKPOINT_PANELS.items()
+            if column in numeric
+        ]
+
+
+def _draw_checkpoint_panel(table: Table, column: str, title: str, is_share: bool, name: str) -> Markup:
+    figure, axes = canvas(height=190, left=46, right=14, top=12, bottom=40)
+    steps, values, kept = table.numbers("step"), table.numbers(column) * (100 if is_share else 1), table.numbers("kept")
+    members = _members(table)
+    words = []
+    for rows in members:
+        x, y = _finite(steps[rows], values[rows])
+        faint = len(members) > 1
+        axes.plot(x, y, color=SERIES[0], alpha=0.5 if faint else 1, linewidth=1.1 if faint else 1.8,
+            marker=None if faint else "o", markersize=5.5, markerfacecolor=SURFACE)  # fmt: skip
+        for row in rows[kept[rows] == 1]:
+            if not faint:
+                axes.axvline(steps[row], color=INK, linewidth=1.2, linestyle=(0, (3, 3)))
+            axes.plot([steps[row]], [values[row]], "o", color=SERIES[0], markersize=5 if faint else 8)
+            words.append(f"{values[row]:.3g}{'%' if is_share else ''}")
+    _time_axis(axes, "step")
+    axes.margins(x=0.05)
+    if is_share:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+    at_kept = f" At the kept one: {', '.join(words)}." if words else ""
+    return to_svg(figure, name, f"{title} at the checkpoints of the GAN.{at_kept}")
 
 
 def _members(table: Table) -> list[NDArray[np.intp]]:

@@ -2,10 +2,10 @@
 
 import csv
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,21 @@ from pydantic import ValidationError
 
 from ..errors import GanaugError
 from ..runs import read_json
-from .result import Result
+from .pictures import MAP, PAIRS, WALKS, Arrays, FeatureMap, PairPicture, Walks, read_map, read_pairs, read_walks
+from .result import Curation, Result
+from .sprites import Images
 
-Images = NDArray[np.uint8]
+CURATION = "curation.json"  # what became of the candidates
+OF_SYNTHETIC = (
+    "examples.npz",
+    MAP,
+    WALKS,
+    PAIRS,
+    CURATION,
+)  # files that a study without synthetic images has no use for
+
 Column = NDArray[Any]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,11 @@ class Study:
     gan: Table | None = None
     real: Images | None = None  # (K, n, S, S, C)
     synthetic: Images | None = None  # (K, n, S, S, C)
+    checkpoints: Table | None = None
+    map: FeatureMap | None = None
+    walks: Walks | None = None
+    pairs: Sequence[PairPicture] | None = None
+    curation: Curation | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,10 +66,21 @@ def read_study(folder: Path) -> Study:
     """The study in `folder`. Raises `GanaugError` unless it holds a sound study.json; other files may be missing."""
     result = _read_result(folder)
     missing: dict[str, str] = {}
-    curves = _try_table(folder / "curves.csv", ("arm", "update"), missing)
-    gan = _try_table(folder / "gan.csv", (), missing)
-    real, synthetic = _try_examples(folder / "examples.npz", len(result.class_names), missing)
-    return Study(result, curves, gan, real, synthetic, missing)
+    num_classes = len(result.class_names)
+    real, synthetic = _try_examples(folder / "examples.npz", num_classes, missing)
+    return Study(
+        result=result,
+        curves=_try_table(folder / "curves.csv", ("arm", "update"), missing),
+        gan=_try_table(folder / "gan.csv", (), missing),
+        real=real,
+        synthetic=synthetic,
+        checkpoints=_try_table(folder / "checkpoints.csv", ("member", "step", "kept"), missing),
+        map=_try_arrays(folder / MAP, read_map, num_classes, missing),
+        walks=_try_arrays(folder / WALKS, read_walks, num_classes, missing),
+        pairs=_try_arrays(folder / PAIRS, read_pairs, num_classes, missing),
+        curation=_try_curation(folder / CURATION, missing),
+        missing=missing,
+    )
 
 
 def _read_result(folder: Path) -> Result:
@@ -108,19 +135,46 @@ def _to_number(cell: str) -> float:
 
 
 def _try_examples(path: Path, classes: int, missing: dict[str, str]) -> tuple[Images | None, Images | None]:
+    def read(arrays: Arrays, classes: int) -> tuple[Images, Images]:
+        for name in ("real", "synthetic"):
+            images = arrays[name]
+            sound = images.dtype == np.uint8 and images.ndim == 5
+            if not sound or images.shape[0] != classes or images.shape[-1] not in (1, 3):
+                raise ValueError(
+                    f"{name} must be uint8 ({classes}, n, S, S, 1 or 3), not {images.dtype} {images.shape}"
+                )
+        return arrays["real"], arrays["synthetic"]
+
+    return _try_arrays(path, read, classes, missing) or (None, None)
+
+
+def _try_arrays(
+    path: Path, read: Callable[[Arrays, int], Found], classes: int, missing: dict[str, str]
+) -> Found | None:
     if not path.is_file():
         missing[path.name] = f"{path.name} is not in the study folder."
-        return None, None
+        return None
     try:
         with np.load(path, allow_pickle=False) as archive:
-            real, synthetic = archive["real"], archive["synthetic"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays = dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         missing[path.name] = f"{path.name} cannot be read: {error}."
-        return None, None
-    for name, images in (("real", real), ("synthetic", synthetic)):
-        if images.dtype != np.uint8 or images.ndim != 5 or images.shape[0] != classes or images.shape[-1] not in (1, 3):
-            missing[path.name] = (
-                f"{path.name}: {name} must be uint8 ({classes}, n, S, S, 1 or 3), not {images.dtype} {images.shape}."
-            )
-            return None, None
-    return real, synthetic
+        return None
+    try:
+        return read(arrays, classes)
+    except KeyError as error:
+        missing[path.name] = f"{path.name} lacks {error}."
+    except (ValueError, IndexError) as error:
+        missing[path.name] = f"{path.name}: {error}."
+    return None
+
+
+def _try_curation(path: Path, missing: dict[str, str]) -> Curation | None:
+    if not path.is_file():
+        missing[path.name] = f"{path.name} is not in the study folder."
+        return None
+    try:
+        return Curation.model_validate(read_json(path))
+    except (GanaugError, ValidationError) as error:
+        missing[path.name] = f"{path.name} cannot be read: {str(error).splitlines()[0].rstrip('.')}."
+        return None

@@ -1,11 +1,14 @@
 """Stage: the files of a study -> one HTML page that needs nothing else, and the same key figures as Markdown."""
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from ..errors import GanaugError
 from ..progress import format_duration, say
@@ -13,8 +16,9 @@ from ..recipe import RecipeLike, load_recipe
 from ..runs import write_text
 from ..settings import ReportSettings
 from . import choices, words
-from .files import Study, read_study
+from .files import OF_SYNTHETIC, Study, read_study
 from .result import Result
+from .scatter import draw_map, draw_walks
 from .sprites import Sprite, make_sprites
 from .tables import (
     arm_rows,
@@ -30,6 +34,7 @@ from .tables import (
 OPEN_CLASSES = 24  # rows of classes that a page shows without a click
 VERDICT_WORDS = {"helps": "Helps", "hurts": "Hurts", "equivalent": "Equivalent", "inconclusive": "Inconclusive"}
 DEMO_LABEL = "Demonstration, no evidence"
+TEMPLATES = Path(__file__).with_name("templates")
 SUFFIXES = (".html", ".htm")
 
 
@@ -93,10 +98,20 @@ def describe_study(study: Study) -> dict[str, Any]:
         "settings": setting_groups(result.settings),
         "duration": None if result.seconds is None else format_duration(result.seconds),
         "missing": {
-            name: reason for name, reason in study.missing.items() if name != "examples.npz" or has_synthetic(result)
+            name: reason for name, reason in study.missing.items() if name not in OF_SYNTHETIC or has_synthetic(result)
         },
         "open_classes": OPEN_CLASSES,
+        "curation": study.curation,
+        "pairs": study.pairs,
+        **page_script(),
     }
+
+
+def page_script() -> dict[str, str]:
+    """The page's only script, and the hash by which its policy lets that one run and no other."""
+    text = TEMPLATES.joinpath("page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return {"script": Markup(text), "script_hash": f"sha256-{digest}"}
 
 
 def has_synthetic(result: Result) -> bool:
@@ -168,7 +183,7 @@ def describe_repetitions(result: Result) -> str:
 
 def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
     """Every picture of the page. matplotlib is imported here, so that reading a study stays quick."""
-    from .curves import draw_classifiers, draw_gan, draw_updates
+    from .curves import draw_checkpoints, draw_classifiers, draw_gan, draw_updates
     from .figures import draw_arms, draw_confusion, draw_forest
 
     result = study.result
@@ -191,6 +206,9 @@ def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
             for index, arm in enumerate(order)
         ],
         "updates_chart": draw_updates(result.updates, "updates") if result.updates and has_candidates else None,
+        "map_picture": draw_map(study.map, result.class_names) if study.map else None,
+        "walk_pictures": draw_walks(study.walks, result.class_names) if study.walks else [],
+        "checkpoint_charts": draw_checkpoints(study.checkpoints, "checkpoints") if study.checkpoints else [],
         "gan_charts": draw_gan(study.gan, "gan") if study.gan else [],
         "classifier_charts": draw_classifiers(study.curves, arms, "curves") if study.curves else [],
         "examples": pair_examples(study, settings.images_per_class),
@@ -212,7 +230,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

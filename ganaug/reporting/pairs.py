@@ -1,37 +1,14 @@
 """The page on what was tested: what became of the images of each class, and the closest pairs of synthetic and real ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ..runs import write_text
 from .page import render
-from .sprites import Sprite, make_sprite
+from .pictures import PairPicture
 
 MEASURES = ("precision", "recall", "density", "coverage", "kid")  # of a class, where an audit has measured them
-
-
-@dataclass(frozen=True)
-class PairPicture:
-    """Two images (C, S, S) uint8 that resemble one another; `relative` distance below `limit` is a copy."""
-
-    synthetic: npt.NDArray[np.uint8]
-    real: npt.NDArray[np.uint8]
-    class_name: str
-    file: str  # of the synthetic image; empty where it was not written
-    real_file: str
-    relative: float
-    limit: float
-    reasons: tuple[str, ...]
-
-    @property
-    def sprite(self) -> Sprite:
-        """The synthetic image, then the real one."""
-        return make_sprite(np.stack([self.synthetic, self.real]).transpose(0, 2, 3, 1), lossless=True)
 
 
 def write_pairs_page(path: Path, title: str, found: Mapping[str, Any], pairs: Sequence[PairPicture]) -> None:

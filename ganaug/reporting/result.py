@@ -1,6 +1,6 @@
 """study.json as the report reads it: what it must hold, and what it may hold besides."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -202,3 +202,39 @@ class Result(Part):
     def num_gans(self) -> int:
         """Distinct GANs among the repetitions; 0 if the study does not say."""
         return len({(repetition.split, repetition.gan) for repetition in self.repetitions})
+
+
+class CuratedClass(Part):
+    """What became of the candidates of one class. An image may be rejected for several reasons."""
+
+    real: Count
+    candidates: Count
+    kept: Count
+    rejected: dict[str, Count] = {}
+    surplus: Count | None = None  # that passed and were not needed; unknown of earlier versions
+    data_copying: float | None = None
+
+    def shares(self) -> tuple[float, float, float] | None:
+        """Of the candidates: kept, not needed, rejected; None where that is not known."""
+        if self.surplus is None or not self.candidates or self.kept + self.surplus > self.candidates:
+            return None
+        kept, surplus = self.kept / self.candidates, self.surplus / self.candidates
+        return kept, surplus, max(0.0, 1 - kept - surplus)
+
+
+class Curation(Part):
+    """The contents of a synthetic folder's curation.json."""
+
+    classes: dict[str, CuratedClass] = Field(min_length=1)
+
+    def reasons(self) -> list[str]:
+        """The names of all filters that rejected something."""
+        return sorted({name for row in self.classes.values() for name, count in row.rejected.items() if count})
+
+    def total(self, name: Literal["candidates", "kept"]) -> int:
+        return sum(getattr(row, name) for row in self.classes.values())
+
+    def shares(self) -> dict[str, tuple[float, float, float] | None]:
+        """Of the candidates of each class; empty where none is known."""
+        found = {name: row.shares() for name, row in self.classes.items()}
+        return found if any(found.values()) else {}

@@ -5,15 +5,17 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from .files import Images
+Images = NDArray[np.uint8]
 
 LARGEST_TILE = 96  # pixels; larger images are shown reduced
 TILE_ON_PAGE = 56  # CSS pixels, about
 COLUMNS = 8
 GAP = 1  # pixels between two tiles, transparent
 LOSSLESS_BYTES = 400_000  # of raw pixels on the whole page; beyond, slightly lossy
+LOSSLESS_SHEETS = 600_000  # the same of a map's or of walks' sheets, whose lossless tiles do not run into one another
 MOST_IMAGES = 1600  # of a kind on the whole page
 
 
@@ -47,13 +49,17 @@ def _without_padding(tiles: Images) -> Images:
 
 def make_sprite(tiles: Images, lossless: bool) -> Sprite:
     """One sprite of one or more images (n, S, S, C), in rows of COLUMNS."""
+    return make_sheet(tiles, min(COLUMNS, len(tiles)), lossless, (GAP, GAP))
+
+
+def make_sheet(tiles: Images, columns: int, lossless: bool, gaps: tuple[int, int] = (0, 0)) -> Sprite:
+    """One sprite of images (n, S, S, C) in rows of `columns`, with `gaps` between columns and between rows, in its own pixels."""
     pictures = [_reduce(Image.fromarray(np.broadcast_to(tile, (*tile.shape[:2], 3)).copy())) for tile in tiles]
-    side = pictures[0].width
-    columns = min(COLUMNS, len(pictures))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGBA", (columns * (side + GAP) - GAP, rows * (side + GAP) - GAP))
+    side, rows = pictures[0].width, -(-len(pictures) // columns)
+    across, down = side + gaps[0], side + gaps[1]
+    sheet = Image.new("RGBA" if any(gaps) else "RGB", (columns * across - gaps[0], rows * down - gaps[1]))
     for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index % columns * (side + GAP), index // columns * (side + GAP)))
+        sheet.paste(picture, (index % columns * across, index // columns * down))
     scale = max(1, round(TILE_ON_PAGE / side))
     return Sprite(_to_uri(sheet, lossless), sheet.width * scale, sheet.height * scale, len(pictures))
 

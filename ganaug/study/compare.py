@@ -16,6 +16,7 @@ from .comparison import Comparison, read_comparison
 from .cost import Clock, Pace, describe_cost, gan_seconds, longer_updates, measure_pace
 from .design import Repetition
 from .material import Sources
+from .pictures import write_pictures
 from .pieces import Outcome, Piece, in_parallel, make_piece, read_weights_of, train_pieces
 from .record import write_study
 from .search import Choice, choose, inner_folds, judged_arms, truncations
@@ -64,6 +65,8 @@ def compare(
         with clock.time("arms"):
             evidence = train_arms(case, choices, pace)
         verify_untouched(case)
+        with clock.time("pictures"):
+            write_pictures(case, shown_pool(case, choices), evidence.example_pool)
         return write_study(case, evidence, clock.read())
 
 
@@ -133,6 +136,12 @@ def run_tasks(case: Case, label: str, tasks: Sequence[Task]) -> None:
 
 def pool_folder(case: Case, unit: str, truncation: float) -> Path:
     return case.folder / "pools" / f"{unit}-{truncation:g}"
+
+
+def shown_pool(case: Case, choices: Sequence[Choice]) -> Path | None:
+    """The folder whose synthetic images the report shows: the given one, or that of the run's own GAN."""
+    drawn = pool_folder(case, gan_name(0, 0), choices[0].mixing.truncation) if case.draws_pools else None
+    return case.synthetic or drawn
 
 
 def choose_for(case: Case, split: int, pace: Pace) -> Choice:

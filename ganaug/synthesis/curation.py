@@ -80,7 +80,7 @@ def build_curator(
 ) -> Curator:
     """Trains the referees, or loads them from the folder `store`, where they are then kept; calibrates all limits on real images."""
     num_classes, labels = len(real.class_names), real.labels
-    referees = _find_referees(real, seed, device, store)
+    referees = find_referees(real, seed, device, store)
     opinions = ask(referees, real.images)
     prepared = prepare_real(real.images, real.mirror)
     nearest = find_nearest(real.images, prepared, own=np.arange(len(labels)))
@@ -97,6 +97,27 @@ def build_curator(
     cells = [_cells_of(opinions.features[0][labels == k], seed) for k in range(num_classes)]
     centres, shares = (tuple(part) for part in zip(*cells, strict=True))
     return Curator(real, referees, prepared, nearest, neighbours, scales, centres, shares, limits)
+
+
+def find_referees(real: RealImages, seed: int, device: torch.device, store: Path | None) -> Referees:
+    """Those in the folder `store`; where there are none, they are trained and kept there."""
+    num_classes, (channels, size) = len(real.class_names), real.images.shape[1:3]
+    if store is not None and (store / "referees.json").is_file():
+        return load_referees(store, len(real.labels), num_classes, size, channels, device)
+    dtype = resolve_precision("auto", device)
+    referees = train_referees(
+        real.images, real.labels, real.groups, num_classes, real.mirror, real.augment, seed, device, dtype
+    )
+    if store is not None:
+        try:
+            save_referees(store, referees)
+        except OSError:
+            if not (store / "referees.json").is_file():
+                raise
+            return load_referees(
+                store, len(real.labels), num_classes, size, channels, device
+            )  # another process was faster
+    return referees
 
 
 def examine_candidates(curator: Curator, images: Pixels, labels: Indices, realism: Values | None) -> Evidence:
@@ -139,26 +160,6 @@ def choose_spread(cells: Indices, passed: Sequence[int], shares: Values, taken: 
         chosen.append(queues[cell].pop(0))
         taken[cell] += 1
     return chosen
-
-
-def _find_referees(real: RealImages, seed: int, device: torch.device, store: Path | None) -> Referees:
-    num_classes, (channels, size) = len(real.class_names), real.images.shape[1:3]
-    if store is not None and (store / "referees.json").is_file():
-        return load_referees(store, len(real.labels), num_classes, size, channels, device)
-    dtype = resolve_precision("auto", device)
-    referees = train_referees(
-        real.images, real.labels, real.groups, num_classes, real.mirror, real.augment, seed, device, dtype
-    )
-    if store is not None:
-        try:
-            save_referees(store, referees)
-        except OSError:
-            if not (store / "referees.json").is_file():
-                raise
-            return load_referees(
-                store, len(real.labels), num_classes, size, channels, device
-            )  # another process was faster
-    return referees
 
 
 def _neighbourhoods(referees: Referees, opinions: Opinions) -> tuple[tuple[NearestNeighbors, ...], Values, Values]:

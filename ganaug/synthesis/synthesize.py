@@ -19,6 +19,7 @@ from ..progress import say, track, warn
 from ..recipe import RecipeLike, dump_recipe, load_recipe
 from ..reporting.cards import dataset_card
 from ..reporting.pairs import write_pairs_page
+from ..reporting.pictures import PAIRS, write_pairs
 from ..runs import RunFolder, filled_whole, open_run, write_json, write_text
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
@@ -42,7 +43,7 @@ def synthesize(
     run: a complete run; the data it was trained on are not needed. Classifiers of its training images, which judge the
         synthetic ones, are trained when first needed and kept in it.
     out: a folder that is new or empty. It appears only when everything in it is complete: the images, the manifest, what
-        became of the candidates (curation.json), metadata.csv and README.md, a card, for Hugging Face, and dataset.json for
+        became of the candidates (curation.json, pairs.npz), metadata.csv and README.md, a card, for Hugging Face, and dataset.json for
         the StyleGAN family.
     recipe: settings that differ from the run's own, e.g. {"synthesize": {"per_class": 100}, "curation": {"keep": 0.5}}; see
         `SynthesizeSettings`, `CurationSettings` and, of `FitSettings`, threads.
@@ -76,8 +77,9 @@ def synthesize(
                 tallies = write_images(folder, info["strategy"], curator, counts, partial, resolved, place, write)
                 found = summarize(tallies, curator)
                 write_json(partial / "curation.json", found)
-                title = f"Synthetic images of {Path(info['source']).name}"
-                write_pairs_page(partial / "curation.html", title, found, closest_pairs(tallies, curator))
+                title, pairs = f"Synthetic images of {Path(info['source']).name}", closest_pairs(tallies, curator)
+                write_pairs_page(partial / "curation.html", title, found, pairs)
+                write_pairs(partial / PAIRS, pairs)
             for row in real:
                 write(row)
         write_text(partial / "recipe.yaml", dump_recipe(resolved))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.images import Pixels
-from ..reporting.pairs import PairPicture
+from ..reporting.pictures import PairPicture
 from .curation import Curator
 from .filters import Evidence
 from .memorization import data_copying
@@ -39,6 +39,7 @@ class Tally:
     asked: int | None = None
     candidates: int = 0
     kept: int = 0
+    passed: int = 0  # that no filter rejected, whether they were needed or not
     reasons: Counter[str] = field(default_factory=Counter)
     distances: list[float] = field(default_factory=list)  # to the nearest real image
     pairs: list[Pair] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Tally:
         """Counts N images (N, C, S, S); `files` are their names, or empty."""
         self.candidates += len(images)
         self.kept += num_kept
+        self.passed += sum(not names for names in reasons)
         self.reasons.update(name for names in reasons for name in names)
         self.distances += evidence.distance[: max(0, MEASURED - len(self.distances))].tolist()
         for i in np.argsort(evidence.relative)[:PAIRS].tolist():
@@ -84,8 +86,8 @@ def closest_pairs(tallies: Sequence[Tally], curator: Curator) -> list[PairPictur
     pairs = sorted((pair for tally in tallies for pair in tally.pairs), key=lambda pair: pair.relative)[:SHOWN]
     return [
         PairPicture(
-            synthetic=pair.image,
-            real=curator.real.images[pair.nearest],
+            synthetic=pair.image.transpose(1, 2, 0),
+            real=curator.real.images[pair.nearest].transpose(1, 2, 0),
             class_name=pair.class_name,
             file=pair.file,
             real_file=curator.real.files[pair.nearest],
@@ -112,6 +114,7 @@ def summarize(tallies: Sequence[Tally], curator: Curator) -> dict[str, Any]:
             "candidates": tally.candidates,
             "kept": tally.kept,
             "rejected": dict(sorted(tally.reasons.items())),
+            "surplus": tally.passed - tally.kept,
             "data_copying": None if np.isnan(statistic) else round(statistic, 3),
         }
     total = sum((tally.reasons for tally in tallies), Counter[str]())

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ganaug.reporting.pictures import FeatureMap, PairPicture, Walks, write_arrays, write_pairs
+
 ARMS = ("scratch/real", "scratch/real+synthetic", "discriminator/real", "discriminator/real+synthetic")
 MORE_ARMS = (
     "scratch/duplicated",
@@ -221,7 +223,59 @@ def write_study(
         kind: example_images(len(class_names), side, channels, seed) for seed, kind in enumerate(("real", "synthetic"))
     }
     np.savez_compressed(folder / "examples.npz", **images)
+    write_pictures(folder, class_names, images["real"], images["synthetic"])
     return folder
+
+
+def write_pictures(
+    folder: Path, class_names: list[str], real: np.ndarray, synthetic: np.ndarray, each: int = 4
+) -> None:
+    """The map, walks, pairs, counts of candidates and checkpoints of a study with these images (K, n, S, S, C)."""
+    rng = np.random.default_rng(3)
+    num_classes, shape = len(class_names), real.shape[2:]
+    each = max(1, min(each, 750 // num_classes))
+    labels = np.tile(np.repeat(np.arange(num_classes), each), 2)
+    kinds = np.arange(len(labels)) >= len(labels) // 2
+    centres = rng.uniform(0.1, 0.9, (num_classes, 2))
+    write_arrays(
+        folder / "map.npz",
+        FeatureMap(
+            places=np.clip(centres[labels] + rng.normal(0, 0.03, (len(labels), 2)), 0, 1).astype(np.float32),
+            labels=labels,
+            synthetic=kinds,
+            nearest=np.roll(np.arange(len(labels)), len(labels) // 2),
+            images=np.concatenate([part[:, :each].reshape(-1, *shape) for part in (real, synthetic)]),
+        ),
+    )
+    at = np.linspace(0, 1, 5).reshape(1, 1, 5, 1, 1, 1)
+    begin, end = synthetic[:60, :2, None], synthetic[:60, 2:4, None]
+    walks = Walks(labels=np.arange(len(begin)), images=((1 - at) * begin + at * end).astype(np.uint8))
+    write_arrays(folder / "walks.npz", walks)
+    pairs = [
+        PairPicture(
+            synthetic[k, 0], real[k, 0], name, f"{name}/a.png", "train/b.png", 0.2 + 0.1 * k, 0.35, ("copy",) * (k < 2)
+        )
+        for k, name in enumerate(class_names)
+    ]
+    write_pairs(folder / "pairs.npz", pairs)
+    rejected = {"copy": 3, "outlier": 40, "wrong-class": 21}
+    row = {
+        "real": 20,
+        "asked": 200,
+        "candidates": 320,
+        "kept": 200,
+        "surplus": 70,
+        "rejected": rejected,
+        "data_copying": -0.4,
+    }
+    (folder / "curation.json").write_text(json.dumps({"classes": dict.fromkeys(class_names, row)}), encoding="utf-8")
+    with (folder / "checkpoints.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["member", "step", "gap", "kid", "coverage", "consistency", "copies", "kept"])
+        for step in range(1000, 6001, 500):
+            noise = rng.normal(0, 0.01, 4)
+            measured = [0.3 + 300 / step, 0.2 + 200 / step, 0.9, 0.95, 0.02]
+            writer.writerow(["joint", step, measured[0], *(measured[1:] + noise), int(step == 5000)])
 
 
 def _write_gan(path: Path) -> None:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-VOID = {"meta", "link", "img", "br", "circle", "path"}
+VOID = {"meta", "link", "img", "br", "input", "circle", "path"}
 
 
 class Page(HTMLParser):

@@ -105,6 +105,7 @@ def test_a_cut_last_line_of_a_csv_is_left_out(tmp_path: Path) -> None:
 def test_curves_of_several_members_and_of_unknown_arms() -> None:
     table = Table({"member": ["a", "a", "b"], "loss_d": ["1", "2", "3"], "loss_g": ["", "", "x"]})
     assert len(draw_gan(table, "gan")) == 1
+    assert "<use" in draw_gan(Table({"step": ["8"], "loss_d": ["0.5"]}), "gan")[0][1]  # a dot: no line has one point
     assert draw_classifiers(Table({"arm": ["other"], "update": ["1"], "loss": ["2"]}), ["scratch/real"], "curves")
 
 

@@ -54,6 +54,7 @@ def test_rejected_candidates_are_replaced_and_stay_in_the_manifest(tiny_run, tmp
         "candidates": 2 * CHUNK,
         "kept": CHUNK,
         "rejected": {"copy": CHUNK},
+        "surplus": 0,
         "data_copying": 0,
     }
     assert found["summary"]["rejected"] == {"copy": CHUNK * len(CLASS_NAMES)}

@@ -38,6 +38,7 @@ def test_exact_files_and_counts(tiny_synthetic):
         "recipe.yaml",
         "curation.json",
         "curation.html",
+        "pairs.npz",
         "metadata.csv",
         "dataset.json",
         "README.md",
