@@ -120,7 +120,7 @@ def test_a_mixing_run_synthesizes_from_itself_alone(digits, tmp_path, strategy):
     made = synthesize(moved, tmp_path / "after", recipe={"synthesize": {"per_class": 3}})
     assert made == dict.fromkeys(CLASS_NAMES, 3)
     assert files_of(tmp_path / "after") == files_of(tmp_path / "before")
-    assert len(set(files_of(tmp_path / "after").values())) == 9 + 6  # images, and the files beside them
+    assert len(set(files_of(tmp_path / "after").values())) == 9 + 8  # images, and the files beside them
 
 
 def test_a_mixing_run_keeps_the_training_images_of_each_class_but_none_held_out(digits, tmp_path):
