@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
@@ -25,12 +25,12 @@ from ..data.manifest import (
     NAME,
     PARQUET_NAME,
     amend_reasons,
+    locate,
     read_manifest,
     read_pending,
     rewrite_manifest,
     write_parquet,
 )
-from ..data.source import SUFFIXES
 from ..errors import GanaugError
 from ..progress import warn
 
@@ -146,24 +146,6 @@ def read_entries(folder: Path) -> dict[int, Entry]:
     return entries
 
 
-def locate(folder: Path, file: str) -> Path:
-    """Where the image lies while it is not rejected. Raises `GanaugError` unless that is a file of an image inside the folder, also after
-    all links are followed."""
-    parts = PurePosixPath(file).parts
-    path = folder / file
-    plain = bool(parts) and file == "/".join(parts) and not {"..", "/"} & set(parts) and "\\" not in file
-    if not plain or ":" in parts[0] or "\0" in file or not file.lower().endswith(SUFFIXES):
-        raise GanaugError(
-            f"{folder / NAME} names the file {file!r}; expected the path of an image inside the folder, such as <class>/a.png."
-        )
-    if path.is_symlink() or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-        raise GanaugError(
-            f"{folder / NAME} names the file {file!r}, which is a link or lies behind one that leads out of the folder. Put the image "
-            "itself there, or remove the row."
-        )
-    return path
-
-
 def parcel(folder: Path, file: str) -> Path:
     """Where the image lies while a person has rejected it. Raises `GanaugError` where a link has that name."""
     path = folder / f".rejected-{hashlib.sha256(file.encode()).hexdigest()[:24]}"
@@ -184,36 +166,43 @@ def read_image(desk: Desk, row: int) -> bytes:
 
 def decide(desk: Desk, decisions: Sequence[tuple[int, bool]]) -> None:
     """Keeps or rejects images, (row, kept) each; when it returns, the decisions outlive this process and the files lie where they
-    belong. Raises `KeyError` for an unknown row, and `GanaugError` where one cannot be carried out: then it has not been made."""
+    belong. Raises `KeyError` for an unknown row, and `GanaugError` that names those which cannot be carried out: they have not been
+    made, and all others have."""
     with desk.lock:
         if desk.ended.is_set():
             raise GanaugError("ganaug browse has ended. Start it again.")
         lines = [(desk.entries[row].file, kept) for row, kept in decisions]
         size, pending = desk.size, dict(desk.pending)
         append(desk, lines)
+        made, failed = [], []
         try:
-            for number, (row, kept) in enumerate(decisions):
+            for (row, kept), line in zip(decisions, lines, strict=True):
                 entry = desk.entries[row]
                 try:
                     move(desk.folder, entry.file, kept)
                 except (OSError, GanaugError) as error:
-                    desk.size, desk.pending = size, pending
-                    append(desk, lines[:number])
-                    word = "kept" if kept else "rejected"
-                    raise GanaugError(f"{entry.file} cannot be {word}: {error}") from None
+                    failed.append(f"{entry.file} cannot be {'kept' if kept else 'rejected'}: {error}")
+                    continue
+                made.append(line)
                 desk.first.setdefault(row, entry.kept)
                 desk.entries[row] = replace(entry, kept=kept, reasons=amend_reasons(entry.reasons, kept))
                 desk.version += 1
+            if failed:
+                desk.size, desk.pending = size, pending
+                append(desk, made)
+                raise GanaugError(" ".join(failed))
         finally:
             desk.wake.set()
 
 
 def append(desk: Desk, decisions: Sequence[tuple[str, bool]]) -> None:
     """Adds to the journal, on the disk, or not at all. Raises `GanaugError` if it cannot."""
-    lines = "".join(json.dumps({"file": file, "kept": kept}, ensure_ascii=False) + "\n" for file, kept in decisions)
     path = desk.folder / JOURNAL
     try:
         is_new = not path.exists()
+        if is_new:  # also where somebody has removed it
+            desk.size, decisions = 0, [*desk.pending.items(), *decisions]
+        lines = "".join(json.dumps({"file": file, "kept": kept}, ensure_ascii=False) + "\n" for file, kept in decisions)
         with path.open("r+b" if not is_new else "w+b", buffering=0) as file:
             try:
                 file.truncate(desk.size)
@@ -246,10 +235,9 @@ def move(folder: Path, file: str, kept: bool) -> None:
     if not source.is_file():
         raise GanaugError("its file is gone.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
-    if not kept and inside.parent != folder:
-        with suppress(OSError):  # a class without images is no folder: torchvision refuses empty ones
-            inside.parent.rmdir()
+    source.rename(
+        target
+    )  # a class without images keeps its folder: without it, torchvision would number the others anew
 
 
 def recover(desk: Desk) -> None:
@@ -296,15 +284,16 @@ def settle(desk: Desk) -> None:
             if (desk.folder / PARQUET_NAME).is_file():
                 write_parquet(desk.folder)
             sync_folder(desk.folder)
+            with desk.lock:
+                if desk.size == size:  # else the next round has these, too
+                    with suppress(FileNotFoundError):
+                        os.truncate(desk.folder / JOURNAL, 0)
+                    desk.size = 0
+                    desk.pending.clear()
         except (OSError, ValueError) as error:
             raise GanaugError(
                 f"{desk.folder / NAME} cannot be written: {error}. The decisions are safe in {JOURNAL}; ganaug browse completes it."
             ) from None
-        with desk.lock:
-            if desk.size == size:  # else the next round has these, too
-                os.truncate(desk.folder / JOURNAL, 0)
-                desk.size = 0
-                desk.pending.clear()
 
 
 def sync_folder(folder: Path) -> None:

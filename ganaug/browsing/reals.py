@@ -10,11 +10,10 @@ from PIL import Image
 
 from ..data.cache import load
 from ..data.images import decode, encode_png
-from ..data.manifest import read_manifest
+from ..data.manifest import locate, read_manifest
 from ..data.source import open_source
 from ..errors import GanaugError
 from ..runs import RunFolder, checkpoint_of, open_run
-from .decisions import locate
 
 LARGEST = 512  # pixels of a side that the page gets
 

@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import pandas as pd
 
 from ..errors import GanaugError
 from ..runs import written_whole
-from .source import Source
+from .source import SUFFIXES, Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
 JOURNAL = ".decisions.jsonl"  # what people have decided and the manifest may not have yet: {"file", "kept"} a line
@@ -98,7 +98,27 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
         raise GanaugError(
             f"{path} lacks the columns {', '.join(sorted(missing))}; it was not written by ganaug synthesize."
         )
+    if "kept" in table and (wrong := [value for value in table["kept"] if isinstance(value, str)]):
+        raise GanaugError(f"{path} says {wrong[0]!r} under kept; expected True or False in every row.")
     return _with_decisions(table, pending) if pending else table
+
+
+def locate(folder: Path, file: str) -> Path:
+    """Where an image that the manifest names lies. Raises `GanaugError` unless that is a file of an image inside the folder, also after
+    all links are followed."""
+    parts = PurePosixPath(file).parts
+    path = folder / file
+    plain = bool(parts) and file == "/".join(parts) and not {"..", "/"} & set(parts) and "\0" not in file
+    if not plain or not file.lower().endswith(SUFFIXES) or (os.name == "nt" and {":", "\\"} & set(file)):
+        raise GanaugError(
+            f"{folder / NAME} names the file {file!r}; expected the path of an image inside the folder, such as <class>/a.png."
+        )
+    if path.is_symlink() or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise GanaugError(
+            f"{folder / NAME} names the file {file!r}, which is a link or lies behind one that leads out of the folder. Put the image "
+            "itself there, or remove the row."
+        )
+    return path
 
 
 def read_pending(folder: Path) -> dict[str, bool]:

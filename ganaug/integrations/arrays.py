@@ -68,6 +68,16 @@ class Layout:
     low: float
     high: float
 
+    def fits(self, row_shape: tuple[int, ...]) -> bool:
+        """Whether rows of this shape, or flat ones, are images of the same layout."""
+        height, width, channels = self.shape
+        own = (channels, height, width) if self.channels_first else self.shape
+        return (
+            len(row_shape) == 1
+            or row_shape in (own, self.row_shape)
+            or (channels == 1 and row_shape == (height, width))
+        )
+
 
 def flatten(X: Any) -> tuple[Any, tuple[int, ...]]:
     """X with the rows of more than one dimension made flat, else as it is; and the shape of a row."""
@@ -88,6 +98,8 @@ def find_layout(rows: Rows, row_shape: tuple[int, ...], image_shape: Sequence[in
     """
     num_features = rows.shape[1]
     asked = None if image_shape is None else tuple(image_shape)
+    if asked is not None and not all(isinstance(length, int | np.integer) for length in asked):
+        raise ArrayError(f"image_shape={asked} must be whole numbers: (height, width) or (height, width, channels).")
     if asked is None and len(row_shape) == 1:
         color = math.isqrt(num_features // 3)
         if 3 * color**2 == num_features and color >= COLOR_FROM:

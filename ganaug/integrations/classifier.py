@@ -122,9 +122,9 @@ class GANClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         flat, row_shape = flatten(X)
         rows = validate_data(self, flat, reset=False)
-        if len(row_shape) > 1 and len(self.layout_.row_shape) > 1 and row_shape != self.layout_.row_shape:
+        if not self.layout_.fits(row_shape):
             raise ArrayError(
-                f"X has images of shape {row_shape}; the classifier was fitted on {self.layout_.row_shape}."
+                f"X has images of shape {row_shape}; the classifier was fitted on {self.layout_.shape} (height, width, channels)."
             )
         device = resolve_device(self.recipe_.compare.device)
         model = self.model_ if device.type == "cpu" else copy.deepcopy(self.model_).to(device)

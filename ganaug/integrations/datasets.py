@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.labeled import FileItems, Items, Labeled, as_picture, open_labeled
-from ..data.manifest import NAME, read_manifest
+from ..data.manifest import NAME, locate, read_manifest
 from ..errors import GanaugError
 from .generated import GeneratorDataset, refuse_negative, shared
 from .transforms import Transform, apply_transform
@@ -94,12 +94,12 @@ class AugmentedDataset(Dataset[tuple[Any, int]]):
         """Starts new random streams of an albumentations transform, and has the schedule and a `GeneratorDataset` go on. Two equal
         epochs give equal images. Workers that outlive an epoch (`persistent_workers=True`) hear of it, too."""
         refuse_negative("epoch", epoch)
-        share = 1.0 if self.schedule is None else float(self.schedule(epoch))
-        if not 0 <= share <= 1:
-            raise GanaugError(f"schedule must return a share from 0 to 1; got {share} for epoch {epoch}.")
+        share = 1.0 if self.schedule is None else self.schedule(epoch)
+        if not (isinstance(share, int | float | np.number) and 0 <= share <= 1):
+            raise GanaugError(f"schedule must return a share from 0 to 1; got {share!r} for epoch {epoch}.")
         if isinstance(self._generated, GeneratorDataset):
             self._generated.set_epoch(epoch)
-        self._now.copy_(torch.tensor([epoch, share]))
+        self._now.copy_(torch.tensor([epoch, float(share)]))
 
     @property
     def epoch(self) -> int:
@@ -173,7 +173,7 @@ def list_synthetic(folder: Path, classes: Sequence[str]) -> list[tuple[str, str]
     files, and for classes that are not among `classes`."""
     table = read_manifest(folder)
     made = table[table["source"] != "real"]
-    files = [(str(folder / file), name) for file, name in zip(made["file"], made["class"], strict=True)]
+    files = [(str(locate(folder, file)), name) for file, name in zip(made["file"], made["class"], strict=True)]
     _refuse_unknown(folder, (name for _, name in files), classes)
     missing = [path for path, _ in files if not Path(path).is_file()]
     if missing:
@@ -238,7 +238,11 @@ def _limit(
 
     for word, request in (("ratio", ratio), ("cap", cap)):
         numbers = request if isinstance(request, Mapping) else {} if request is None else dict.fromkeys(real, request)
-        wrong = [f"{name}: {number}" for name, number in numbers.items() if name not in real or not number >= 0]
+        known = {
+            name: name in real and isinstance(number, int | float | np.number) and number >= 0
+            for name, number in numbers.items()
+        }
+        wrong = [f"{name}: {numbers[name]!r}" for name, is_right in known.items() if not is_right]
         if wrong:
             raise GanaugError(f"{word} must be 0 or more, for classes among {', '.join(real)}; got {', '.join(wrong)}.")
     return {name: min(value(ratio, name) * count, value(cap, name)) for name, count in real.items()}

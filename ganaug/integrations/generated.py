@@ -54,7 +54,9 @@ class GeneratorDataset(Dataset[tuple[Any, int]]):
         maker = open_maker(source, curated, truncation, device)
         counts = per_class if isinstance(per_class, Mapping) else dict.fromkeys(maker.classes, per_class)
         resolve_classes(counts, maker.classes)
-        if wrong := {name: count for name, count in counts.items() if int(count) != count or count < 0}:
+        if wrong := {
+            name: count for name, count in counts.items() if not (isinstance(count, int | np.integer) and count >= 0)
+        }:
             raise GanaugError(f"per_class must be a whole number, 0 or more; got {wrong}.")
         self.classes = list(maker.classes)
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}

@@ -1,6 +1,7 @@
 """A transform for albumentations that puts a synthetic image of the same class in an image's place. Needs albumentations."""
 
 import json
+import operator
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -102,7 +103,7 @@ class GANReplace(ImageOnlyTransform):  # type: ignore[misc]
         if isinstance(value, str) and value in self._names:
             return self._names.index(value)
         try:
-            number = -1 if isinstance(value, str) else int(value)
+            number = -1 if isinstance(value, str) else operator.index(value)
         except (TypeError, ValueError):
             number = -1
         if not 0 <= number < len(self._names):

@@ -55,8 +55,9 @@ def write_pictures(case: Case, folder: Path | None, pool: Labeled | None) -> Non
     for write in parts:
         try:
             write()
-        except (GanaugError, OSError) as error:
-            warn(f"the report will show less of the images: {error}")
+        except Exception as error:  # whatever it is: hours of training are no less worth without a picture
+            kind = "" if isinstance(error, GanaugError) else f"{type(error).__name__}: "
+            warn(f"the report will show less of the images: {kind}{error}")
 
 
 def copy_tests(case: Case, folder: Path) -> None:

@@ -59,7 +59,7 @@ def resolve_classes(names: Iterable[str], known: Iterable[str]) -> tuple[str, ..
     names = tuple(names) or known
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known classes: {', '.join(known)}."
             raise GanaugError(f"unknown class {name!r}: {hint}")
     return names

@@ -3,7 +3,7 @@
 import pytest
 
 from ganaug import GanaugError
-from ganaug.data.manifest import NAME, Row, manifest_writer, read_manifest, write_parquet
+from ganaug.data.manifest import NAME, Row, locate, manifest_writer, read_manifest, write_parquet
 
 SEEDS = [2**62 + 1234567891, 2**63 - 1, 3]  # not to be found among the floats
 
@@ -78,3 +78,24 @@ def test_missing_and_foreign_manifests_are_refused(tmp_path):
     (tmp_path / NAME).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(GanaugError, match="cannot be read"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["no", "False ", "FAUX"])
+def test_other_words_than_true_and_false_are_refused(tmp_path, word):
+    (tmp_path / NAME).write_text(f"file,class,source,kept\na/0.png,a,synthetic,{word}\n")
+    with pytest.raises(GanaugError, match="expected True or False"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["../a/0.png", "/a/0.png", "a/../../b.png", "a/0.txt", ""])
+def test_an_image_lies_inside_the_folder(tmp_path, file):
+    with pytest.raises(GanaugError, match="inside the folder"):
+        locate(tmp_path, file)
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a").symlink_to(tmp_path)
+    with pytest.raises(GanaugError, match="leads out"):
+        locate(tmp_path / "folder", "a/0.png")
+    assert locate(tmp_path / "folder", "b:c/0.png") == tmp_path / "folder/b:c/0.png"

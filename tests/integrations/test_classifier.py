@@ -122,5 +122,11 @@ def test_bad_input_is_one_value_error(parameters, y, message):
 
 def test_images_of_another_shape_are_refused():
     fitted = tiny(BASELINE, updates=1).fit(np.random.default_rng(0).random((6, 6, 10)), [0, 0, 0, 1, 1, 1])
-    with pytest.raises(ValueError, match=r"fitted on \(6, 10\)"):
+    with pytest.raises(ValueError, match=r"fitted on \(6, 10, 1\)"):
         fitted.predict(np.zeros((2, 10, 6)))
+    assert fitted.layout_.fits((60,)) and fitted.layout_.fits((6, 10)) and fitted.layout_.fits((6, 10, 1))
+
+
+def test_a_flat_layout_knows_where_its_channels_stand():
+    layout = arrays.find_layout(np.zeros((2, 768), np.uint8), (768,), (16, 16, 3))
+    assert layout.fits((16, 16, 3)) and layout.fits((768,)) and not layout.fits((3, 16, 16))

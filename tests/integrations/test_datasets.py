@@ -190,7 +190,7 @@ def test_impossible_limits(folders, limits):
         ({"mode": "CMYK"}, "mode must be 'RGB' or 'L'"),
         ({"seed": -1}, "seed must be 0 or more; got -1"),
         ({"classes": ["cat", "dog"]}, "is a folder, which names its own"),
-        ({"schedule": lambda epoch: 2}, "share from 0 to 1; got 2.0 for epoch 0"),
+        ({"schedule": lambda epoch: 2}, "share from 0 to 1; got 2 for epoch 0"),
     ],
 )
 def test_impossible_options(folders, options, message):

@@ -108,6 +108,14 @@ def test_without_synthetic_images_there_are_the_checkpoints(tiny_run, tiny_synth
     assert {path.name for path in case.folder.iterdir()} == {"checkpoints.csv"}
 
 
+def test_no_picture_stops_a_study(tiny_run, tiny_synthetic, tmp_path, monkeypatch, caplog):
+    case = case_of(tiny_run, tmp_path, tiny_synthetic)
+    monkeypatch.setattr(pictures, "lay_out", lambda features, seed: 1 / 0)
+    write_pictures(case, tiny_synthetic, case.given)
+    assert {path.name for path in case.folder.iterdir()} == OF_IMAGES - {"map.npz"} | {"checkpoints.csv"}
+    assert "ZeroDivisionError: division by zero" in caplog.text
+
+
 def test_a_generator_that_mixes_images_has_no_walks(tiny_run, tiny_synthetic, tmp_path, monkeypatch):
     shape = read_json(tiny_run / "members/joint/member.json")["shape"] | {"family": "mixing"}
     monkeypatch.setattr(pictures, "open_member", lambda *_: (*build_networks(shape), ""))

@@ -257,7 +257,11 @@ async function send() {
     const told = await answer.text();
     let message = told;
     try { message = JSON.parse(told).error; } catch { /* plain text */ }
-    await load();  // what the server has
+    try {
+      await load();  // what the server has: all but what it could not do
+    } catch {
+      queue = [...batch, ...queue];  // nothing is done twice by asking again
+    }
     complain(`Not saved: ${message}`, true);
     send();
   }
