@@ -12,6 +12,8 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
+from sphinx.util import inspect
+from sphinx.util.inspect import stringify_signature
 
 import ganaug
 from ganaug.cli import main
@@ -24,6 +26,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "ganaug"
+html_static_path, html_css_files = ["static"], ["ganaug.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "tango"
@@ -34,7 +37,13 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 
 RECIPE_LIKE = "~ganaug.settings.Recipe | ~collections.abc.Mapping[str, ~typing.Any] | str | ~pathlib.Path | None"
-BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}", "multiple_of": "a multiple of {}"}
+BOUNDS = {
+    "ge": "at least {}",
+    "gt": "above {}",
+    "le": "at most {}",
+    "lt": "below {}",
+    "multiple_of": "a multiple of {}",
+}
 WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 
@@ -74,7 +83,7 @@ def describe_kind(annotation: Any, metadata: Any = ()) -> str:
     if is_duration(metadata):
         kind = "duration such as `90s`, `5m` or `1h30m`, or seconds"
     elif origin is Literal:
-        kind = " or ".join(f"`{part}`" for part in parts)
+        kind = " or ".join(", ".join(f"`{part}`" for part in some) for some in (parts[:-1], parts[-1:]) if some)
     elif origin in (Union, types.UnionType):
         kind = ", or ".join(describe_kind(part) for part in parts if part is not type(None))
     elif origin is tuple:
@@ -118,7 +127,13 @@ def describe_command(name: str, command: click.Command) -> Iterator[str]:
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if isinstance(parameter, click.Option) and record is not None:
-            yield from (f"````{{option}} {record[0].replace(' [', ' {').replace(']', '}')}", "", escape(record[1]), "````", "")
+            yield from (
+                f"````{{option}} {record[0].replace(' [', ' {').replace(']', '}')}",
+                "",
+                escape(record[1]),
+                "````",
+                "",
+            )
 
 
 def escape(text: str) -> str:
@@ -133,18 +148,19 @@ def escape(text: str) -> str:
 
 def as_rst(lines: list[str]) -> list[str]:
     """A docstring of ganaug's as reStructuredText. Its parameters are lines `name: what` or columns `name   what`, with what
-    follows indented; everything else is prose, with `literals`."""
+    follows indented, several of them on a line parted by a semicolon and two spaces; all else is prose, with `literals`."""
     made: list[str] = []
     for paragraph in re.split(r"\n[ \t]*\n", "\n".join(lines).strip("\n")):
-        items = re.split(r"\n(?=\S)", paragraph)
-        matches = [re.match(r"(?s)(\w+(?:, \w+)*)(?:: | {2,})(\S.*)", item) for item in items]
-        columns = re.match(r"\w+ {2,}\S", paragraph) is not None
-        if columns:  # the longest name has one space behind it
-            matches = [re.match(r"(?s)(\w+) +(\S.*)", item) for item in items]
+        items = re.split(r"\n(?=\S)|;  +", paragraph)
+        if re.match(r"\w+ {2,}\S", paragraph):  # columns, of which the longest name has one space behind it
+            pattern = r"([a-z]\w*) +(\S.*)"
+        else:
+            pattern = r"([A-Za-z]\w*(?:, [A-Za-z]\w*)*)(?:: (\S.*)|$)" if ": " in paragraph else "$^"
+        matches = [re.fullmatch(pattern, item.strip(), re.DOTALL) for item in items]
         if all(matches):
             for match in filter(None, matches):
                 names = ", ".join(f"``{name}``" for name in match[1].split(", "))
-                made += [names, f"   {inline(match[2])}", ""]
+                made += [names, f"   {inline(match[2])}", ""] if match[2] else [f"{names}", ""]
         else:
             made += [inline(paragraph), ""]
     return made
@@ -167,6 +183,9 @@ def rewrite_signature(
     """The signature of a recipe would be that of all settings of all stages, and what stands for one has a name."""
     if name == "ganaug.Recipe":
         return "", None
+    if what == "class" and signature == "(*args, **kwargs)":  # as a class that it is made from takes them
+        own = inspect.signature(value.__init__, bound_method=True)
+        signature = stringify_signature(own, show_return_annotation=False, unqualified_typehints=True)
     return (signature.replace(RECIPE_LIKE, "RecipeLike") if signature else signature), returns
 
 
