@@ -14,6 +14,8 @@ from folders import write_image
 from small import TINY
 
 from ganaug.cli import FAILED, main
+from ganaug.integrations import classifier, sampler
+from ganaug.integrations.arrays import settle_recipe
 from ganaug.settings import Recipe
 
 DOCS = Path(__file__).parents[2] / "recipes" / "docs"
@@ -46,9 +48,15 @@ def tiny_settings():
             model.model_rebuild(force=True)
             patch.setattr(Recipe.model_fields[stage], "default", model())
         Recipe.model_rebuild(force=True)
+        for estimator in (sampler, classifier):  # in which a budget wins over a recipe's steps
+            patch.setattr(estimator, "settle_recipe", in_few_steps)
         yield
     for model in (*models.values(), Recipe):
         model.model_rebuild(force=True)
+
+
+def in_few_steps(recipe, steps, budget, seed):
+    return settle_recipe(recipe, TINY["fit"]["steps"], None, seed)
 
 
 @pytest.fixture(scope="module", autouse=True)
