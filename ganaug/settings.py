@@ -281,7 +281,7 @@ class CompareSettings(Settings):
     preset: Preset = Field(
         "standard",
         description="demo: the run's GAN alone, nothing tuned, no evidence; standard: as many GANs as repetitions, tuned and mixed "
-        "on inner folds; thorough: all arms, more GANs and, where the data has no test split of its own, more splits.",
+        "on inner folds; thorough: all arms that the run allows, more GANs and, where the data has no test split of its own, more splits.",
     )
     arms: Annotated[tuple[str, ...], BeforeValidator(parse_list)] = Field(
         (),
