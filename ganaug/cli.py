@@ -104,7 +104,7 @@ DATA_SETTINGS = (
     "data.unlabeled",
     ("data.seed", "--split-seed"),
 )
-FIT_SETTINGS = ("fit.strategy", "fit.family", "fit.loss", "fit.seed", "fit.device")
+FIT_SETTINGS = ("fit.strategy", "fit.family", "fit.loss", "fit.seed", "fit.device", "fit.tensorboard")
 
 
 @click.group(cls=Ganaug, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -203,6 +203,9 @@ class FitSettings(Settings):
     )
     sample_interval: Duration = Field(60.0, description="Time between two sample grids.")
     checkpoint_interval: Duration = Field(60.0, description="Time between two resumable checkpoints.")
+    tensorboard: bool = Field(
+        False, description="Write curves and samples for TensorBoard while it trains, under RUN/tensorboard."
+    )
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
