@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..classify.predictor import export_onnx, load_classifier
-from ..errors import GanaugError, suggest
+from ..errors import GanaugError
 from ..runs import read_json, written_whole
 from .arms import BASELINE
 
@@ -30,8 +30,7 @@ def export_classifier(study: str | Path, out: str | Path, *, arm: str | None = N
     content = read_json(folder / "study.json", keys=("arms", "choices"))
     chosen = arm or best_arm(content)
     if chosen not in content["arms"]:
-        otherwise = f"it has {', '.join(content['arms'])}."
-        raise GanaugError(f"{folder} has no arm {chosen!r}: {suggest(chosen, content['arms'], otherwise)}")
+        raise GanaugError(f"{folder} has no arm {chosen!r}; it has {', '.join(content['arms'])}.")
     path = classifier_file(folder, chosen)
     if not path.is_file():
         raise GanaugError(
