@@ -2,98 +2,19 @@
 
 import json
 import logging
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import click
 
 from . import __version__
 from .errors import GanaugError
-from .progress import LOGGER, format_duration
-from .recipe import load_recipe_mapping
-from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS, Recipe, parse_duration
+from .options import PATH, Ganaug, complete_arms, gather, settings
+from .progress import LOGGER
+from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS
 
-FAILED, BAD_INPUT = 1, 2  # exit codes: of --fail-if, and as of a wrong option
-
-Command = Callable[..., Any]
-PATH = click.Path(path_type=Path)
-
-
-class Ganaug(click.Group):
-    """Turns every expected error into one clear message."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except GanaugError as error:
-            click.echo(f"error: {error}", err=True)
-        except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            click.echo(f"error: {error.strerror}: {error.filename}", err=True)
-        except OSError as error:
-            click.echo(f"error: {error}", err=True)
-        except (MemoryError, RuntimeError) as error:  # torch has a name of its own for it on a GPU alone
-            if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
-                raise
-            click.echo("error: out of memory. Lower fit.batch_size, fit.width or data.image_size.", err=True)
-        sys.exit(BAD_INPUT)
-
-
-def setting(key: str, *names: str) -> Callable[[Command], Command]:
-    """A click option for the recipe's `stage.key`: its choices, help and default are read from the settings."""
-    stage, name = key.split(".")
-    field = Recipe.model_fields[stage].annotation.model_fields[name]  # type: ignore[union-attr]
-    choices = [str(choice) for part in (field.annotation, *get_args(field.annotation)) for choice in _literals(part)]
-    in_seconds = any(getattr(part, "func", None) is parse_duration for part in field.metadata)
-    shown = format_duration(field.default) if in_seconds and field.default else field.default
-    default = "" if field.default in (None, ()) else f"  [default: {shown}]"
-    if field.annotation is bool:
-        flag = names or (f"--{name.replace('_', '-')}",)
-        return click.option(*flag, f"{stage}__{name}", is_flag=True, default=None, help=field.description)
-    return click.option(
-        *(names or (f"--{name.replace('_', '-')}",)),
-        f"{stage}__{name}",
-        type=click.Choice(choices) if choices else str,
-        multiple=get_origin(field.annotation) is tuple,
-        metavar=None if choices else name.upper(),
-        help=f"{field.description}{default}",
-    )
-
-
-def _literals(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
-
-
-def settings(*keys: str | tuple[str, ...]) -> Callable[[Command], Command]:
-    """Options for several settings, and --recipe and --set for all others."""
-
-    def decorate(command: Command) -> Command:
-        command = click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="STAGE.KEY=VALUE",
-            help="Override any setting; may be repeated.",
-        )(command)
-        command = click.option("--recipe", type=PATH, help="A YAML or TOML file with settings of the stages.")(command)
-        for key in reversed(keys):
-            command = setting(*((key,) if isinstance(key, str) else key))(command)
-        return command
-
-    return decorate
-
-
-def gather(recipe: Path | None, overrides: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """The recipe file, then --set, then the options of the command, as one nested mapping of what was given."""
-    given: dict[str, Any] = {}
-    for name, value in options.items():
-        if value not in (None, ()):
-            stage, key = name.split("__")
-            given.setdefault(stage, {})[key] = value
-    return load_recipe_mapping(recipe, overrides, given)
-
+FAILED = 1  # exit code of --fail-if
 
 DATA_SETTINGS = (
     "data.image_size",
@@ -104,22 +25,29 @@ DATA_SETTINGS = (
     "data.unlabeled",
     ("data.seed", "--split-seed"),
 )
-FIT_SETTINGS = ("fit.strategy", "fit.family", "fit.loss", "fit.seed", "fit.device")
+FIT_SETTINGS = ("fit.strategy", "fit.family", "fit.loss", "fit.seed", "fit.device", "fit.tensorboard")
 
 
-@click.group(cls=Ganaug, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+FIRST_SESSION = """\b
+A first session:
+  ganaug check photos                           what is wrong with the images?
+  ganaug run photos --out result --budget 20m   GAN, images, verdict, report
+  ganaug synthesize result/run --out more --per-class 200 --with-real photos
+"""
+
+
+@click.group(
+    cls=Ganaug,
+    epilog=FIRST_SESSION,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__)
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and results only.")
 def main(quiet: bool) -> None:
     """Trains a class-conditional GAN on a small set of labeled images, adds its images to the set, and says honestly
     whether they help a classifier.
 
-    \b
-    ganaug demo --out demo            everything, on handwritten digits that come along
-    ganaug run DATA --out DIR         everything, on your folder of class folders
-
-    The stages one by one: check, fit, synthesize, browse, audit, compare, report, export-classifier, predict. How far a
-    long one has come, from another terminal: status.
+    DATA is a folder of class folders, or a zip of one. Each command says more: ganaug fit --help
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -127,7 +55,7 @@ def main(quiet: bool) -> None:
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-@main.command()
+@main.command(short_help="Name every problem of your images at once.")
 @click.argument("data", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON on standard output.")
 @click.pass_context
@@ -145,7 +73,7 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
     ctx.exit(found.exit_code)
 
 
-@main.command()
+@main.command(short_help="Train the GAN on your images.")
 @click.argument("data", type=PATH)
 @click.option("--out", type=PATH, help="The run's folder, new or empty.")
 @settings("fit.budget", "fit.steps", *FIT_SETTINGS, *DATA_SETTINGS)
@@ -174,7 +102,7 @@ def fit(
     click.echo(f"run: {out}\nnext: ganaug synthesize {out} --out AUGMENTED, or ganaug compare {out}")
 
 
-@main.command()
+@main.command(short_help="Write synthetic images that pass the tests.")
 @click.argument("run", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The folder to write, new or empty.")
 @settings(
@@ -193,7 +121,7 @@ def fit(
 @click.option("--with-real", type=PATH, metavar="DATA", help="Copy the run's real training images from DATA too.")
 @click.option("--rebuild", "manifest", type=PATH, metavar="MANIFEST", help="Make the very images of a manifest again.")
 @click.option("--parquet", is_flag=True, help="Write the manifest as Parquet too (needs pyarrow).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def synthesize(
     run: Path,
     out: Path,
@@ -240,7 +168,7 @@ def split_counts(texts: tuple[str, ...]) -> dict[str, str]:
     return counts
 
 
-@main.command()
+@main.command(short_help="Look through them in the browser, and reject some.")
 @click.argument("augmented", type=PATH)
 @click.option(
     "--real", type=PATH, metavar="DATA", help="The data of the run, or the run: shows the nearest real images."
@@ -260,13 +188,13 @@ def browse(augmented: Path, real: Path | None, port: int, no_open: bool) -> None
     )
 
 
-@main.command()
+@main.command(short_help="Test the synthetic images of any other tool.")
 @click.argument("synthetic", type=PATH)
 @click.option("--real", type=PATH, required=True, metavar="DATA", help="The real images that they were made from.")
 @click.option("--out", type=PATH, help="A folder for the page with the closest pairs and for audit.json, new or empty.")
 @click.option("--json", "as_json", is_flag=True, help="Everything found, image by image, as JSON on standard output.")
 @settings("data.image_size", "data.group_regex", "data.mirror", ("curation.without", "--no-filter"))
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def audit(
     synthetic: Path,
     real: Path,
@@ -286,7 +214,7 @@ def audit(
     click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else format_audit(found))
 
 
-@main.command()
+@main.command(short_help="Train classifiers with and without them: the verdict.")
 @click.argument("run", type=PATH)
 @click.option("--out", type=PATH, help="The study's folder; RUN/study by default.")
 @click.option(
@@ -336,6 +264,7 @@ def compare(
 
     \b
     Arms: scratch/real (the baseline), scratch/real+synthetic, discriminator/real, discriminator/real+synthetic,
+    scratch/real+unlabeled, scratch/real+unlabeled+synthetic (where the run has unlabeled images),
     scratch/duplicated, scratch/oversampled, scratch/smote, scratch/trivialaugment, scratch/synthetic,
     scratch/longer (given the GAN's time), scratch/other-seeds (the baseline against itself).
     """
@@ -354,7 +283,7 @@ def compare(
         ctx.exit(FAILED)
 
 
-@main.command()
+@main.command(short_help="Write a study as one HTML file.")
 @click.argument("study", type=PATH)
 @click.option(
     "--out", type=PATH, help="The HTML file; STUDY/report.html by default. A Markdown file is written beside it."
@@ -368,10 +297,12 @@ def report(study: Path, out: Path | None, recipe: Path | None, overrides: tuple[
     click.echo(f"report: {page}")
 
 
-@main.command("export-classifier")
+@main.command("export-classifier", short_help="Write the best classifier of a study as a file.")
 @click.argument("study", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The file: .safetensors for ganaug predict, .onnx for others.")
-@click.option("--arm", help="Whose classifier; by default that of the best arm on the inner folds.")
+@click.option(
+    "--arm", shell_complete=complete_arms, help="Whose classifier; by default that of the best arm on the inner folds."
+)
 def export_classifier(study: Path, out: Path, arm: str | None) -> None:
     """Write the classifier of a STUDY as a file that predicts."""
     from .study.export import export_classifier as run_export
@@ -380,11 +311,11 @@ def export_classifier(study: Path, out: Path, arm: str | None) -> None:
     click.echo(f"classifier: {out}" + ("" if out.suffix == ".onnx" else f"\nnext: ganaug predict {out} IMAGES"))
 
 
-@main.command()
+@main.command(short_help="Say which class each of other images shows.")
 @click.argument("classifier", type=PATH)
 @click.argument("images", type=PATH)
 @click.option("--out", type=PATH, help="A CSV file; standard output by default.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def predict(classifier: Path, images: Path, out: Path | None, device: str) -> None:
     """Say which class each of the IMAGES shows: a CSV table with the probability of every class.
 
@@ -396,7 +327,7 @@ def predict(classifier: Path, images: Path, out: Path | None, device: str) -> No
     click.echo(table.to_csv(index=False).rstrip("\n") if out is None else f"{len(table)} predictions in {out}")
 
 
-@main.command()
+@main.command(short_help="How far a training or a study has come.")
 @click.argument("folder", type=PATH)
 def status(folder: Path) -> None:
     """How far a training or a study in FOLDER has come, while it runs in another terminal; after that, what it gave.
@@ -409,10 +340,12 @@ def status(folder: Path) -> None:
     click.echo(format_status(find_status(folder)))
 
 
-@main.command()
+@main.command(short_help="Check, fit, synthesize, compare and report.")
 @click.argument("data", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The folder for everything.")
-@click.option("--budget", default=RUN_BUDGET, show_default=True, help="Wall-clock time for all stages together.")
+@click.option(
+    "--budget", metavar="TIME", default=RUN_BUDGET, show_default=True, help="Wall-clock time for all stages together."
+)
 @settings(*FIT_SETTINGS, "compare.preset", "compare.seeds", "compare.drop_duplicates", *DATA_SETTINGS)
 def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """All of it, in order: check, fit, synthesize, compare, report. Repeat the command to go on after an interruption."""
@@ -423,9 +356,11 @@ def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tupl
     click.echo(format_result(result, data))
 
 
-@main.command()
+@main.command(short_help="The same on handwritten digits that come along.")
 @click.option("--out", type=PATH, required=True, help="The folder for everything.")
-@click.option("--budget", default=DEMO_BUDGET, show_default=True, help="Wall-clock time for all stages together.")
+@click.option(
+    "--budget", metavar="TIME", default=DEMO_BUDGET, show_default=True, help="Wall-clock time for all stages together."
+)
 @settings(*FIT_SETTINGS, "compare.preset", "compare.seeds")
 def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Run on scikit-learn's handwritten digits, 20 a class, which need no download."""
@@ -434,3 +369,20 @@ def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...]
 
     result = run_demo(out, budget=budget, recipe=gather(recipe, overrides, options))
     click.echo(format_result(result, out / "digits"))
+
+
+@main.command(short_help="Let the Tab key complete commands and options.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script by which SHELL completes ganaug's commands, options and arms with the Tab key.
+
+    \b
+    bash  echo 'eval "$(ganaug completion bash)"' >> ~/.bashrc
+    zsh   echo 'eval "$(ganaug completion zsh)"' >> ~/.zshrc
+    fish  ganaug completion fish > ~/.config/fish/completions/ganaug.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    complete = get_completion_class(shell)
+    assert complete is not None, "click knows all three"
+    click.echo(complete(main, {}, "ganaug", "_GANAUG_COMPLETE").source())

@@ -1,5 +1,20 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what it suggests for a mistyped name."""
+
+import difflib
+from collections.abc import Iterable
+
+LEAST_LIKENESS = 0.5  # of a suggestion, by difflib's ratio: smote is .56 like scratch/smote
 
 
 class GanaugError(Exception):
     """Bad input. The message says what was expected, what came, and how to mend it; the command line prints it alone."""
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str = "", most: int = 1, before: str = "") -> str:
+    """The end of a message about a mistyped name: `'fti' -> 'did you mean fit?'`, `before` standing before what is suggested.
+    Where nothing is near: `otherwise`, or all that is known."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=most, cutoff=LEAST_LIKENESS)
+    if close:
+        return f"did you mean {' or '.join(before + each for each in close)}?"
+    return otherwise or f"known: {', '.join(known)}."

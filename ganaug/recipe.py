@@ -1,6 +1,5 @@
 """Recipes: settings read from files, mappings and command lines, checked, and written again."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from .errors import GanaugError
+from .errors import GanaugError, suggest
 from .settings import Recipe
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path | None
@@ -122,10 +121,8 @@ def _explain(item: Any) -> str:
     path = [str(part) for part in item["loc"]]
     name = ".".join(path)
     if item["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {'.'.join([*path[:-1], close[0]])}?" if close else f"known: {', '.join(known)}."
-        return f"unknown setting {name}: {hint}"
+        stage = "".join(f"{part}." for part in path[:-1])
+        return f"unknown setting {name}: {suggest(path[-1], _known_keys(path[:-1]), before=stage)}"
     message = item["msg"].removeprefix("Value error, ")
     return f"setting {name} = {item['input']!r}: {message[0].lower()}{message[1:]}."
 

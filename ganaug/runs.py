@@ -30,6 +30,7 @@ class RunFolder:
     data/               the decoded images and their index (data/cache.py)
     members/NAME/       generator.safetensors (EMA), discriminator.safetensors, member.json, metrics.csv, state.pt (to resume)
     samples/            a grid of samples at intervals
+    tensorboard/NAME/   the same, and the metrics, as TensorBoard events; where they were asked for
     curation/           classifiers of the real images that judge synthetic ones (synthesis/referees.py)
     """
 
@@ -54,6 +55,10 @@ class RunFolder:
     @property
     def samples(self) -> Path:
         return self.root / "samples"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
 
     @property
     def curation(self) -> Path:

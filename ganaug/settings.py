@@ -69,6 +69,21 @@ Precision = Literal["auto", "fp32", "bf16"]
 FilterName = Literal["copy", "wrong-class", "outlier", "unrealistic", "duplicate"]
 SamplingWord = Literal["auto", "all", "minority", "not-minority", "not-majority"]
 Counts = dict[str, Annotated[int, Field(ge=0)]]
+ARM_NAMES = (  # of study/arms.py, in its order, for who must not import it
+    "scratch/real",
+    "scratch/real+synthetic",
+    "discriminator/real",
+    "discriminator/real+synthetic",
+    "scratch/real+unlabeled",
+    "scratch/real+unlabeled+synthetic",
+    "scratch/duplicated",
+    "scratch/oversampled",
+    "scratch/smote",
+    "scratch/trivialaugment",
+    "scratch/synthetic",
+    "scratch/longer",
+    "scratch/other-seeds",
+)
 Preset = Literal["demo", "standard", "thorough"]
 Verdict = Literal["helps", "hurts", "equivalent", "inconclusive"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
@@ -203,6 +218,9 @@ class FitSettings(Settings):
     )
     sample_interval: Duration = Field(60.0, description="Time between two sample grids.")
     checkpoint_interval: Duration = Field(60.0, description="Time between two resumable checkpoints.")
+    tensorboard: bool = Field(
+        False, description="Write curves and samples for TensorBoard while it trains, under RUN/tensorboard."
+    )
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:

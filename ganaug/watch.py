@@ -52,12 +52,12 @@ def _holds(folder: Path, *names: str) -> bool:
 def _of_run(root: Path) -> Status:
     folder = RunFolder(root)
     info = read_json(folder.info) if folder.info.is_file() else {}
+    samples = sorted(folder.samples.glob("*.png"), key=lambda file: file.stat().st_mtime)
+    seen = f"latest samples: {samples[-1]}" if samples else ""
     if info.get("complete"):
         steps = [read_json(folder.member(name) / "member.json", keys=("steps",))["steps"] for name in info["members"]]
         trained = f"{sum(steps):,} steps, {len(info['class_names'])} classes"
-        return Status(root, "run", "complete", trained, None, "", f"ganaug synthesize {root} --out AUGMENTED")
-    samples = sorted(folder.samples.glob("*.png"), key=lambda file: file.stat().st_mtime)
-    seen = f"latest samples: {samples[-1]}" if samples else ""
+        return Status(root, "run", "complete", trained, None, seen, f"ganaug synthesize {root} --out AUGMENTED")
     again = f"ganaug fit {info.get('source', 'DATA')} --out {root}" + (" --resume" if info else "")
     return _of_unfinished(root, "run", seen, again)
 

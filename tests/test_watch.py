@@ -120,6 +120,7 @@ def test_a_complete_run_says_what_was_trained(tiny_run):
     (found,) = status(tiny_run)
     steps = read_json(RunFolder(tiny_run).member("joint") / "member.json")["steps"]
     assert (found.kind, found.state) == ("run", "complete") and f"{steps} steps" in found.doing
+    assert found.note == f"latest samples: {tiny_run / 'samples' / f'joint-step-{steps:06d}.png'}"
     assert found.hint == f"ganaug synthesize {tiny_run} --out AUGMENTED"
 
 

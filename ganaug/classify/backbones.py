@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import GanaugError
+from ..errors import GanaugError, suggest
 from ..gan.networks import Backbone
 
 OWN = "discriminator"  # the setting that means the discriminator's architecture
@@ -86,15 +86,12 @@ def build_torchvision(name: str, num_classes: int, size: int, weights: Path | No
 
 def refuse_unfit(name: str, num_classes: int, size: int, weights: Path | None) -> None:
     """Raises `GanaugError` unless torchvision has a classifier `name` that takes images of `size` pixels, and the weights fit it."""
-    import difflib
-
     import torchvision
 
     known = [OWN, *torchvision.models.list_models(module=torchvision.models)]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "expected discriminator or a name such as resnet18."
-        raise GanaugError(f"compare.classifier {name!r} is not known: {hint}")
+        otherwise = "expected discriminator or a name such as resnet18."
+        raise GanaugError(f"compare.classifier {name!r} is not known: {suggest(name, known, otherwise, most=3)}")
     model = build_torchvision(name, num_classes, size, weights, seed=0)
     try:
         with torch.inference_mode():

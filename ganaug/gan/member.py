@@ -4,6 +4,7 @@ import copy
 import math
 import shutil
 import time
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..progress import format_duration, say, track, warn
 from ..runs import RunFolder, load_weights, read_json, save_weights, write_json
 from ..settings import FitSettings
 from .balance import START, Balance, describe
+from .board import Board
 from .checkpoints import is_finite, load_state, remember, restore, save_state
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
@@ -154,11 +156,12 @@ def run_steps(
     `good` is the state to return to, with lower rates, if the training diverges.
     """
     path = folder.member(member.name)
-    metrics = Metrics(path / "metrics.csv", state.step)
+    board = Board(folder.tensorboard / member.name, state.step, settings.tensorboard)
+    metrics = Metrics(path / "metrics.csv", state.step, board)
     budget = settings.budget * member.share
     save_at, sample_at = state.seconds + settings.checkpoint_interval, state.seconds + settings.sample_interval
     balance = replace(state.balance)
-    with track(f"fit {member.name}", 100, percent_done(state, budget), " %") as advance:
+    with closing(board), track(f"fit {member.name}", 100, percent_done(state, budget), " %") as advance:
         while not has_ended(state):
             begun = time.monotonic()
             if state.steps is None and state.step > 0 and state.seconds >= PLAN_SHARE * budget:
@@ -182,19 +185,21 @@ def run_steps(
                 begun = time.monotonic()
                 if conditioning == 1.0 or state.step == state.steps:
                     take_checkpoint(state, data, reference, settings, member, path, dtype)
+                    board.add_row("held-out", measures_of(state.checkpoints[-1]))
                     say(f"fit {member.name}, step {state.step}: {sentence}{describe_quality(state.checkpoints[-1])}")
                 good = remember(state)
                 state.seconds += time.monotonic() - begun
             if state.seconds >= sample_at or has_ended(state):
                 sample_at = state.seconds + settings.sample_interval
-                save_samples(folder.samples / f"{member.name}-step-{state.step:06d}.png", state, data)
+                sheet = save_samples(folder.samples / f"{member.name}-step-{state.step:06d}.png", state, data)
+                board.add_samples(sheet, state.step)
             if state.seconds >= save_at:
                 save_at = state.seconds + settings.checkpoint_interval
                 metrics.save()
                 save_state(path / "state.pt", state, good)
-    if state.step != state.steps:
-        say(f"fit {member.name}: neither duality gap nor held-out score improves any more; ended early")
-    metrics.save()
+        if state.step != state.steps:
+            say(f"fit {member.name}: neither duality gap nor held-out score improves any more; ended early")
+        metrics.save()
 
 
 def has_ended(state: TrainingState) -> bool:
@@ -269,6 +274,15 @@ def describe_quality(checkpoint: Checkpoint) -> str:
             f"copies {checkpoint.copies:.0%}".replace("%", " %")
         )
     return "; " + "; ".join(parts)
+
+
+def measures_of(checkpoint: Checkpoint) -> dict[str, float]:
+    """What was measured at a checkpoint, its step among it; the gap alone where nothing is held out."""
+    row = {"step": checkpoint.step, "gap": checkpoint.gap}
+    if checkpoint.scores:
+        row["score"] = checkpoint.score
+        row |= {name: getattr(checkpoint, name) for name in ("kid", "coverage", "consistency", "copies")}
+    return row
 
 
 def percent_done(state: TrainingState, budget: float) -> int:

@@ -21,6 +21,7 @@ from ..progress import format_duration, say, signs_in
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
 from ..settings import FitSettings, Recipe
+from .board import load_writer
 from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
 from .selftraining import SURE, self_train
@@ -63,6 +64,8 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
     """
     folder = RunFolder(Path(out))
     resolved = _open_folder(folder, data, recipe, resume)
+    if resolved.fit.tensorboard:
+        load_writer()
     if folder.info.is_file() and read_json(folder.info)["complete"]:
         say(f"{out}: the training is complete already")
         return folder.root
@@ -95,7 +98,8 @@ def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed:
         save_labels(target.data, of_run.unlabeled.files, of_run.unlabeled.labels)
         images = load(target.data)
     data = recipe.data.model_copy(update={} if same else {"mirror": info.get("mirror") or recipe.data.mirror})
-    fit_settings = recipe.fit.model_copy(update={"seed": seed, "threads": 1, "device": device})
+    own = {"seed": seed, "threads": 1, "device": device, "tensorboard": False}
+    fit_settings = recipe.fit.model_copy(update=own)
     again = recipe.model_copy(update={"data": data, "fit": fit_settings})
     if target.recipe.is_file():
         again = keep_settled(again, load_recipe(target.recipe))
@@ -109,6 +113,9 @@ def _trained_files(images: ImageSet) -> list[str]:
 def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe, device: torch.device) -> None:
     """Trains on prepared images, from where an interrupted training of the same folder stood, and completes the run."""
     begun = time.monotonic()
+    if resolved.fit.tensorboard:
+        load_writer()
+        say(f"curves and samples, live: tensorboard --logdir {folder.tensorboard}")
     torch.set_num_threads(resolved.fit.threads or 1)
     asked = read_json(folder.info).get("mirror") if folder.info.is_file() else resolved.data.mirror
     resolved = settle_mirror(resolved, split_images(images, resolved, device)[0], len(images.class_names))
@@ -225,6 +232,8 @@ def training_data(split: tuple[LabeledTensors, LabeledTensors], member: Member, 
 def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
     """What `fit` would do: checks and reads the data, times a few steps, writes nothing. Raises as `fit` does."""
     resolved = load_recipe(recipe)
+    if resolved.fit.tensorboard:
+        load_writer()
     settings = resolved.fit
     device = resolve_device(settings.device)
     with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
@@ -354,7 +363,7 @@ _EARLY_FILES = {
 }  # of a run that was
 # interrupted while it read its data: nothing in it is lost when it begins anew
 _FREE: Any = {
-    "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval"},
+    "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval", "tensorboard"},
     "synthesize": True,
     "curation": True,
     "compare": True,

@@ -6,7 +6,7 @@ biased than one that varies the seed of the classifier alone, and single sources
 
 from dataclasses import dataclass
 
-from ..errors import GanaugError
+from ..errors import GanaugError, suggest
 from ..settings import CompareSettings, Preset
 from .arms import ARMS, BASELINE, CONTROL, FACTORIAL, MIXED
 
@@ -95,13 +95,9 @@ def is_tuned(settings: CompareSettings) -> bool:
 
 def settle_arms(settings: CompareSettings, unlabeled: bool = False) -> tuple[str, ...]:
     """The arms in the order of the table, the baseline always among them. Raises `GanaugError` for unknown or impossible ones."""
-    import difflib
-
     unknown = [name for name in settings.arms if name not in ARMS]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], list(ARMS), n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ARMS)}."
-        raise GanaugError(f"compare.arms: {unknown[0]!r} is not an arm: {hint}")
+        raise GanaugError(f"compare.arms: {unknown[0]!r} is not an arm: {suggest(unknown[0], ARMS)}")
     without = [name for name in settings.arms if ARMS[name].unlabeled and not unlabeled]
     if without:
         raise GanaugError(

@@ -1,11 +1,10 @@
 """How many images of which class: every form of a request becomes one `{class: count}` dict."""
 
-import difflib
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import GanaugError
+from ..errors import GanaugError, suggest
 from ..settings import SynthesizeSettings
 
 COUNT_REQUESTS = ("per_class", "target_per_class", "add", "sampling_strategy")  # of which at most one is given
@@ -59,9 +58,8 @@ def resolve_classes(names: Iterable[str], known: Iterable[str]) -> tuple[str, ..
     names = tuple(names) or known
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known classes: {', '.join(known)}."
-            raise GanaugError(f"unknown class {name!r}: {hint}")
+            otherwise = f"known classes: {', '.join(known)}."
+            raise GanaugError(f"unknown class {name!r}: {suggest(str(name), known, otherwise)}")
     return names
 
 
