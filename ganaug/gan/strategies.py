@@ -17,6 +17,10 @@ class Member:
     share: float  # of the run's training steps
     parent: str | None = None  # the member whose networks it starts from
 
+    def label_of(self, class_index: int) -> int:
+        """The networks' label of one of the member's classes."""
+        return self.labels[self.classes.index(class_index)]
+
 
 def joint(num_classes: int) -> tuple[Member, ...]:
     """One conditional GAN over all classes."""

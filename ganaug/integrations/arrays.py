@@ -251,7 +251,7 @@ def untested_images(
         member = generating_member(members, index)
         generator, discriminator, _ = open_member(folder, member.name, device)
         seeds = [image_seed(settings.seed, index, number) for number in range(tally.asked)]
-        label = member.labels[member.classes.index(index)]
+        label = member.label_of(index)
         drawn = sample(generator, discriminator, seeds, label, settings.truncation, device).images
         yield from ((index, image) for image in drawn)
         tally.candidates = tally.kept = tally.asked

@@ -89,7 +89,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         described, weights = [], []
         for maker in dict.fromkeys(makers):
             classes = [index for index, each in enumerate(makers) if each is maker]
-            labels = [maker.labels[maker.classes.index(index)] for index in classes]
+            labels = [maker.label_of(index) for index in classes]
             shape = read_json(folder.member(maker.name) / "member.json", ["shape"])["shape"]
             described.append({"shape": shape, "classes": classes, "labels": labels})
             weights.append(load_member(folder, maker.name)[0].state_dict())

@@ -177,7 +177,7 @@ def make_walks(case: Case, folder: Path) -> Walks | None:
         if isinstance(generator, MixingGenerator):
             return None
         ends = noise_of(seeds[: len(seeds) // 2 * 2], generator.latent_size, truncation)
-        label = member.labels[member.classes.index(k)]
+        label = member.label_of(k)
         found[k] = render(generator, walk(ends[0::2], ends[1::2], STEPS), label, device)
     if not found:
         return None

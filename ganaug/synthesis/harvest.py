@@ -39,7 +39,7 @@ def harvest(
         if member.name not in networks:
             networks = {member.name: open_member(folder, member.name, device)}
         generator, discriminator, checkpoint = networks[member.name]
-        label = member.labels[member.classes.index(index)]
+        label = member.label_of(index)
         for row, image in harvest_class(
             curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
         ):

@@ -54,7 +54,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
                     "Give the run that it was made with."
                 )
             (partial / name).mkdir(exist_ok=True)
-            label = member.labels[member.classes.index(index)]
+            label = member.label_of(index)
             for begin in range(0, len(rows), CHUNK):
                 part = rows.iloc[begin : begin + CHUNK]
                 made = sample(generator, discriminator, part["seed"].tolist(), label, truncation, place)
