@@ -1,4 +1,4 @@
-"""Labeled images wherever a user has them: class folders, a torch Dataset with targets, a Hugging Face data set."""
+"""LabeledItems images wherever a user has them: class folders, a torch Dataset with targets, a Hugging Face data set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Items(Protocol):
 
 
 @dataclass(frozen=True)
-class Labeled:
+class LabeledItems:
     """`items[i]` shows the class `classes[targets[i]]`."""
 
     items: Items
@@ -73,7 +73,7 @@ class _Known:
     key: int | str = 0  # of the image in an item
 
 
-def open_labeled(data: Any, classes: Sequence[str] | None, mode: str, megabytes: float) -> Labeled:
+def open_labeled(data: Any, classes: Sequence[str] | None, mode: str, megabytes: float) -> LabeledItems:
     """Training images as labeled ones.
 
     data: a folder of class folders, of which train/ is used where there is one; or a map-style torch Dataset of (image, label) with
@@ -112,7 +112,7 @@ def open_labeled(data: Any, classes: Sequence[str] | None, mode: str, megabytes:
             f"{kind} has labels from {min(targets)} to {max(targets)}; expected 0 to {len(names) - 1} for "
             f"{len(names)} classes. {HOW_TO_NAME}"
         )
-    return Labeled(DatasetItems(data, known.key), targets, names, known.transform)
+    return LabeledItems(DatasetItems(data, known.key), targets, names, known.transform)
 
 
 def list_folder(folder: Path) -> list[tuple[str, str]]:
@@ -150,11 +150,11 @@ def as_picture(item: Any, mode: str) -> Image.Image | None:
     return to_pillow(match_channels(array, 3 if mode == "RGB" else 1)) if array.shape[2] in (1, 3) else None
 
 
-def _open_folder(folder: Path, mode: str, megabytes: float) -> Labeled:
+def _open_folder(folder: Path, mode: str, megabytes: float) -> LabeledItems:
     files, names = (list(column) for column in zip(*list_folder(folder), strict=True))
     classes = list(dict.fromkeys(names))
     index = {name: label for label, name in enumerate(classes)}
-    return Labeled(FileItems(files, mode, megabytes), [index[name] for name in names], classes, files=files)
+    return LabeledItems(FileItems(files, mode, megabytes), [index[name] for name in names], classes, files=files)
 
 
 def _examine(data: Any) -> _Known:

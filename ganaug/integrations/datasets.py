@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data.labeled import FileItems, Items, Labeled, as_picture, open_labeled
+from ..data.labeled import FileItems, Items, LabeledItems, as_picture, open_labeled
 from ..data.manifest import NAME, locate, read_manifest
 from ..errors import GanaugError
 from .generated import GeneratorDataset, refuse_negative, shared
@@ -187,7 +187,7 @@ def open_synthetic(
     limits: Mapping[str, float],
     mode: str,
     megabytes: float,
-) -> Labeled:
+) -> LabeledItems:
     """The first synthetic images of every class, as many as its limit, rounded, with labels of `classes`."""
     if not isinstance(synthetic, str | Path | GeneratorDataset):
         raise GanaugError(
@@ -206,7 +206,7 @@ def open_synthetic(
         rows = _take(names, limits)
         files = [listed[row][0] for row in rows]
         items = FileItems(files, mode, megabytes)
-    return Labeled(items, [classes.index(names[row]) for row in rows], classes, files=files)
+    return LabeledItems(items, [classes.index(names[row]) for row in rows], classes, files=files)
 
 
 class _Pictures:

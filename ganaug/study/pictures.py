@@ -1,5 +1,5 @@
 """What a study keeps for its report beside the scores: the map of real and synthetic images, walks between noises, what the tests
-of the synthetic images found, and the checkpoints of the GAN. No verdict waits for any of it."""
+of the synthetic images found, and the checkpoints of the GAN. Nothing that goes wrong here stops a verdict."""
 
 import shutil
 from collections.abc import Callable
