@@ -37,6 +37,10 @@ def test_a_report_is_written_without_torch():
     assert "torch" not in loaded_after("import ganaug; ganaug.report")
 
 
+def test_browse_needs_no_torch():
+    assert "torch" not in loaded_after("import ganaug; ganaug.browse; import ganaug.browsing.server")
+
+
 def test_every_public_name_exists():
     code = "import ganaug\nfor name in ganaug.__all__: assert getattr(ganaug, name) is not None"
     assert python(code).returncode == 0

@@ -83,6 +83,7 @@ def test_a_folder_that_cannot_be_written_to_stops_nothing(tmp_path):
     with signs_in(tmp_path), track("steps", 1) as advance:
         advance(1)
     tmp_path.chmod(0o700)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_gone_stops_nothing_and_is_not_made_anew(tmp_path):

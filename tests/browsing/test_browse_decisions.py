@@ -391,11 +391,6 @@ def test_rebuilding_leaves_rejected_ones_out(tiny_run, tmp_path):
     assert len(open_source(tmp_path / "again").files) == len(read_manifest(tmp_path / "again")) == 5
 
 
-def test_nothing_here_needs_torch():
-    code = "import ganaug, sys; ganaug.browse; import ganaug.browsing.server; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_folders_are_alike_for_whoever_reads_on(tmp_path):
     """Looking without deciding changes nothing."""
     folder = write_folder(tmp_path / "looked at")

@@ -110,7 +110,7 @@ def test_every_block_of_a_page_runs(page, request, tmp_path, monkeypatch):
     else:
         shutil.copytree(request.getfixturevalue("after_tutorial"), tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": page.stem}
+    names, ran = {"__name__": page.stem}, 0
     for language, text in blocks_of(page):
         if language == "python":
             with warnings.catch_warnings():
@@ -120,6 +120,8 @@ def test_every_block_of_a_page_runs(page, request, tmp_path, monkeypatch):
             Path("recipe.yaml").write_text(text, encoding="utf-8")
         else:
             run_commands(text)
+        ran += 1
+    assert ran == len(blocks_of(page)) > 0  # and each of them raised nothing
 
 
 def test_every_reason_not_to_run_something_is_needed():
