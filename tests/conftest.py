@@ -1,5 +1,7 @@
 """One core, hasty checkpoints, and one tiny trained run that many tests read. Nothing may write into the session's folders."""
 
+import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +18,19 @@ from ganaug.synthesis.synthesize import synthesize
 
 settings.register_profile("ganaug", deadline=None)  # no test asserts a speed
 settings.load_profile("ganaug")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real headless Chromium, where there is one."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or "/usr/bin/chromium"
+    if not os.access(chromium, os.X_OK):
+        pytest.skip("no chromium")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,5 @@
 """The page in a real browser, where there is one."""
 
-import os
-import shutil
 import time
 
 import pytest
@@ -11,18 +9,7 @@ from ganaug.browsing.decisions import parcel
 from ganaug.browsing.reals import open_reals
 from ganaug.data.manifest import Row, manifest_writer, read_manifest
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-pytestmark = pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason="no chromium")
 FIRST = "0/synthetic-000000.png"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser, client, complaints=None, **options):

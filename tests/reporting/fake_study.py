@@ -8,17 +8,10 @@ from typing import Any
 import numpy as np
 
 from ganaug.reporting.pictures import FeatureMap, PairPicture, Walks, write_arrays, write_pairs
+from ganaug.settings import ARM_NAMES
 
 ARMS = ("scratch/real", "scratch/real+synthetic", "discriminator/real", "discriminator/real+synthetic")
-MORE_ARMS = (
-    "scratch/duplicated",
-    "scratch/oversampled",
-    "scratch/smote",
-    "scratch/trivialaugment",
-    "scratch/synthetic",
-    "scratch/longer",
-    "scratch/other-seeds",
-)
+MORE_ARMS = tuple(name for name in ARM_NAMES if name not in ARMS and "unlabeled" not in name)
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 LEVELS = {
     "scratch/real": 0.80,
