@@ -8,8 +8,8 @@ and which of ganaug's arms is used, are chosen on its inner folds by the code of
 and classifiers of other seeds, are judged once by all test images, which are of other persons and boards than the pools. The GANs
 take as many steps as five minutes of one core gave. Against: the best of the arms without a GAN on these test images, which flatters it.
 
-Two sets at a time, one thread each. Choices and predictions are kept in results/lift/, and what is there is not repeated. About three
-hours a set on one core.
+Two sets at a time, one thread each, with seconds of a machine on which nothing else runs, whatever does. Choices and predictions are
+kept in results/lift/, what they came from in the work folder, and nothing that is there is repeated. About three hours a set on one core.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from ganaug.recipe import load_recipe
 from ganaug.runs import RunFolder, describe_commit, filled_whole, read_json, write_json, written_whole
 from ganaug.study.arms import ARMS, BASELINE, MIXED, SELF_TRAINED
 from ganaug.study.case import claim_folder, settle_case
-from ganaug.study.compare import choose_for, make_units, pace_of
-from ganaug.study.cost import Pace, gan_seconds, longer_updates
+from ganaug.study.compare import choose_for, find_sources, make_units, pace_of
+from ganaug.study.cost import Pace, longer_updates, read_losses, time_update
 from ganaug.study.leaks import find_leaks
 from ganaug.study.material import Sources
 from ganaug.study.pieces import make_piece, train_pieces
@@ -132,13 +132,12 @@ def explore(name: str, pool: ImageSet, work: Path) -> None:
     case = settle_case(run, work / "study", None, {"compare": settings})
     claim_folder(case)
     make_units(case)
-    pace = pace_of(case)
-    choice = choose_for(case, 0, pace)
+    choice = choose_for(case, 0, pace_of(case))
     found = {
         "commit": describe_commit(REPOSITORY),
         "minutes": round((time.monotonic() - begun) / 60),
         "arm": chosen_arm(choice, OURS if of.beside is None else (SELF_TRAINED,)),
-        "seconds_per_update": pace.seconds_per_update,
+        "seconds_per_update": min(time_update(find_sources(case, {}), case.settings) for _ in range(5)),
         "trainings": {arm: asdict(choice.training_of(arm)) for arm in of.arms},
         **choice.to_json(),
     }
@@ -166,14 +165,24 @@ def score_draw(name: str, pool: ImageSet, seed: int, work: Path) -> None:
     for arm in of.arms:
         training = Training(**choice["trainings"][arm])
         if ARMS[arm].given_the_gans_time:
-            spent = gan_seconds(run, read_json(run.info))
             pace = Pace(choice["seconds_per_update"], training.updates)
-            training = replace(training, updates=longer_updates(training.updates, spent, pace, recipe.compare))
+            updates = longer_updates(training.updates, undisturbed_seconds(run), pace, recipe.compare)
+            training = replace(training, updates=updates)
         pieces[arm] = make_piece(arm, "draw", "draw", 0, seed, training, mixing)
     outcomes = train_pieces("arms", list(pieces.values()), sources, recipe.compare, work / f"pieces-{seed}")
     found = {arm: outcomes[piece.name].probabilities.argmax(axis=1).astype(np.uint8) for arm, piece in pieces.items()}
     with written_whole(predictions_path(name, seed)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, truth=sources.truth("draw").astype(np.uint8), **found)
+
+
+def undisturbed_seconds(run: RunFolder) -> float:
+    """Of the GAN's training, had it always gone as in its fastest tenth, when nothing else ran on its core."""
+    total = 0.0
+    for member in read_json(run.info)["members"]:
+        log = read_losses(run, member)
+        seconds_per_step = log["seconds"].diff() / log["step"].diff()
+        total += float(seconds_per_step.quantile(0.1)) * float(log["step"].iloc[-1])
+    return total
 
 
 def choice_path(name: str) -> Path:

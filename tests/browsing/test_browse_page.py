@@ -29,8 +29,19 @@ def open_page(browser, client, complaints=None, **options):
 
 
 def wait_for_manifest(page, folder, rejected):
+    """Until the manifest, which reads the journal too, says so and the files, which move after that is written, lie where they should."""
+
+    def settled():
+        table = read_manifest(folder, rejected=True)
+        by_hand = table["reasons"] == "by-hand"
+        return set(table["file"][by_hand]) == set(rejected) and all(
+            (folder / file).is_file() != away and parcel(folder, file).is_file() == away
+            for file, away in zip(table["file"], by_hand, strict=True)
+            if file
+        )
+
     end = time.monotonic() + 60
-    while set(read_manifest(folder, rejected=True).query("reasons == 'by-hand'")["file"]) != set(rejected):
+    while not settled():
         assert time.monotonic() < end
         page.wait_for_timeout(50)
 
