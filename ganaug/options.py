@@ -105,7 +105,10 @@ def complete_arms(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 def _metavar(name: str, annotation: Any) -> str:
     """What an option takes, in a word: a setting's own name unless it is a number or a path."""
-    kinds = {annotation, *get_args(annotation)}
+    kinds = {
+        annotation,
+        *(get_args(part)[0] if hasattr(part, "__metadata__") else part for part in get_args(annotation)),
+    }
     return "N" if int in kinds else "X" if float in kinds else "PATH" if Path in kinds else name.upper()
 
 

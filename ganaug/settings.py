@@ -109,8 +109,9 @@ class DataSettings(Settings):
         None,
         description="Files whose names give the same match (its first group, if any) stay on one side of the split.",
     )
-    limit_per_class: int | None = Field(
-        None, ge=1, description="Train on this many images a class, drawn with data.seed."
+    limit_per_class: Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] | None = Field(
+        None,
+        description="Train on this many images a class, drawn with data.seed; in a recipe also a mapping, for the classes that it names.",
     )
     mirror: Literal["auto"] | Mirror = Field(
         "auto",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GanaugError
+from ..errors import GanaugError, suggest
 from ..progress import say, warn
 from ..runs import SCHEMA, read_json, write_json, write_text, written_whole
 from ..settings import IMAGE_SIZES, DataSettings
@@ -196,10 +196,21 @@ def _choose(
         splits[pool[hold_out(labels[pool], groups[pool], settings.test_fraction, settings.seed)]] = "test"
     train = np.flatnonzero(splits == "train")
     if settings.limit_per_class is not None:
-        drawn = train[draw(labels[train], settings.limit_per_class, settings.seed)]
+        drawn = train[draw(labels[train], _limits(settings.limit_per_class, class_names), settings.seed)]
         splits[np.setdiff1d(train, drawn)] = ""
     chosen = np.flatnonzero(splits != "")
     return chosen, splits[chosen], groups[chosen]
+
+
+def _limits(given: int | dict[str, int], class_names: tuple[str, ...]) -> int | dict[int, int]:
+    """The limits by the numbers of the classes. Raises `GanaugError` for a class that the data does not have."""
+    if isinstance(given, int):
+        return given
+    if unknown := [name for name in given if name not in class_names]:
+        raise GanaugError(
+            f"data.limit_per_class: {unknown[0]!r} is not a class of the data: {suggest(unknown[0], class_names)}"
+        )
+    return {class_names.index(name): limit for name, limit in given.items()}
 
 
 def _warn_of_crossing(keys: list[str], splits: npt.NDArray[np.str_]) -> None:

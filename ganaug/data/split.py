@@ -1,7 +1,7 @@
 """Who trains and who tests: the held-out split, groups that must not be torn apart, and the limited draw."""
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -78,13 +78,16 @@ def group_of(names: Sequence[str], regex: str | None) -> list[str]:
     return [f"file {name}" if key is None else f"match {key}" for name, key in zip(names, keys, strict=True)]
 
 
-def draw(labels: npt.NDArray[np.int64], limit: int, seed: int) -> npt.NDArray[np.int64]:
-    """Indices, sorted, of `limit` images of every class without replacement, or all of a smaller class.
+def draw(labels: npt.NDArray[np.int64], limit: int | Mapping[int, int], seed: int) -> npt.NDArray[np.int64]:
+    """Indices, sorted, of `limit` images of every class without replacement, or all of a smaller class. Where each class has a limit
+    of its own, all of those that have none.
 
     The draw of a class depends on its label, its size and `seed` only; a smaller limit draws a subset of a larger one.
     """
     chosen = [
-        np.random.default_rng([seed, int(label)]).permutation(np.flatnonzero(labels == label))[:limit]
-        for label in np.unique(labels)
+        np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))[
+            : limit if isinstance(limit, int) else limit.get(label)
+        ]
+        for label in np.unique(labels).tolist()
     ]
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)

@@ -90,6 +90,18 @@ def test_limit_draws_from_train_only(make_folder, tmp_path):
     assert len(images.files) == 14
 
 
+def test_every_class_may_have_a_limit_of_its_own(make_folder, tmp_path):
+    folder = make_folder({"train/cat": 12, "train/dog": 8, "train/elk": 4, "test/cat": 6})
+    limits = DataSettings(image_size=16, limit_per_class={"cat": 7, "dog": 2})
+    images, _ = prepare(folder, limits, tmp_path / "run", "cpu")
+    assert images.counts("train") == {"cat": 7, "dog": 2, "elk": 4}
+    cats = {file for file, split in zip(images.files, images.splits, strict=True) if split == "train" and "cat" in file}
+    alike, _ = prepare(folder, DataSettings(image_size=16, limit_per_class=7), tmp_path / "alike", "cpu")
+    assert cats <= set(alike.files)
+    with pytest.raises(GanaugError, match=r"'dgo' is not a class of the data: did you mean dog\?"):
+        prepare(folder, DataSettings(image_size=16, limit_per_class={"dgo": 2}), tmp_path / "other", "cpu")
+
+
 def test_held_out_images_do_not_depend_on_the_limit(make_folder, tmp_path):
     folder = make_folder({"cat": 20})
     tests = []
