@@ -3,7 +3,8 @@
     python recipes/benchmarks/end_to_end.py --data DIR_WITH_THE_ZIPS [--work DIR] [--only demo mnist ...]
 
 Every case runs in a process of its own through the command line, on the cores that this one may use. A finished case, kept in
-results/end_to_end/, is not repeated; each notes the commit that it was measured at. Cost is processor time, which other programs on the machine change little.
+results/end_to_end/, is not repeated; each notes the commit that it was measured at. Cost is processor time, which other programs on the
+machine change little.
 Judged apart, on real images that neither GAN nor classifiers saw (the test split): whether an independent classifier
 recognises the synthetic images, and how far they differ from one another within a class.
 """
