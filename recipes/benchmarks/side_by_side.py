@@ -1,0 +1,201 @@
+"""The same job with PyTorch-StudioGAN, with lightweight-gan and with ganaug: what must be typed and written by hand for each.
+
+    python recipes/benchmarks/side_by_side.py
+
+Counted are the commands of the page recipes/docs/howto/side-by-side.md and the files in peers/ that they need. A step is a command
+typed or a file written; a line is one of code or of settings (no blank ones, comments or docstrings; a wrapped shell command is one),
+or a command typed.
+
+All that is not the peers' own is run, on a few digits: the hand-written files as they stand, but for fewer seeds, updates and pixels,
+and the commands of ganaug, with a smaller network and fewer steps. The peers need a GPU; `stand_in.py` writes what they would. The
+copies among it, and those planted among the photographs, must be gone at the end. What the classifiers score then means nothing.
+"""
+
+import ast
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from records import HERE, REPOSITORY, Bar, write_record
+from sklearn.datasets import load_digits
+from stand_in import KINDS, SIZE
+
+PAGE = REPOSITORY / "recipes" / "docs" / "howto" / "side-by-side.md"
+PEERS = HERE / "peers"
+SHARED = ("split.py", "curate.py", "classify.py", "verdict.py")
+FILES = {
+    "PyTorch-StudioGAN": ("studiogan.yaml", "studiogan.sh", *SHARED),
+    "lightweight-gan": ("lightweight_gan.sh", *SHARED),
+    "ganaug": (),
+}
+SHARE = 0.2  # of a peer's steps and lines, at most
+
+DIGITS, PER_CLASS, COPIES = (0, 1, 7), 20, 3
+SEEDS = 2
+SMALLER = {  # what a file says: what it says here
+    "classify.py": {
+        "SEEDS, SIZE, UPDATES, BATCH = 6, 64, 3200, 64": f"SEEDS, SIZE, UPDATES, BATCH = {SEEDS}, {SIZE}, 60, 16"
+    },
+    "studiogan.sh": {"0 1 2 3 4 5": " ".join(map(str, range(SEEDS)))},
+    "lightweight_gan.sh": {"0 1 2 3 4 5": " ".join(map(str, range(SEEDS)))},
+}
+FILTERS = "copy, wrong-class, outlier, unrealistic, duplicate"  # a GAN of a few steps passes none
+SMALLER_GAN = ("--set", f"curation.without=[{FILTERS}]", "--set", "curation.keep=1")
+SMALLER_STUDY = (
+    *("--set", "fit.steps=12", "--set", "fit.width=4", "--set", "fit.batch_size=8", "--set", "data.image_size=16"),
+    *("--set", "compare.max_updates=8", "--set", "compare.batch_size=6", "--set", "compare.pool_per_class=4"),
+)
+STAND_INS = {"studiogan": "PyTorch-StudioGAN/src/main.py", "lightweight_gan": "bin/lightweight_gan"}
+
+
+# counting
+
+
+def commands_of(page: str, tool: str) -> list[str]:
+    """The commands in the first block of code of the tool's section; a line may hold only one."""
+    found = re.search(rf"^### {re.escape(tool)}\n.*?^```(?:text|sh)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise SystemExit(f"{PAGE} has no section '### {tool}' with a block of commands.")
+    return [line for line in found[1].splitlines() if line.strip()]
+
+
+def count_lines(path: Path) -> int:
+    """Lines that hold code or settings."""
+    text = path.read_text(encoding="utf-8")
+    lines = re.sub(r"\\\n", " ", text).splitlines() if path.suffix == ".sh" else text.splitlines()
+    prose: set[int] = set()
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                prose.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") and number not in prose
+        for number, line in enumerate(lines, 1)
+    )
+
+
+def count(tool: str, page: str) -> dict[str, Any]:
+    commands = commands_of(page, tool)
+    files = {name: count_lines(PEERS / name) for name in FILES[tool]}
+    return {
+        "commands": len(commands),
+        "files": len(files),
+        "steps": len(commands) + len(files),
+        "lines": len(commands) + sum(files.values()),
+        "lines_of_files": files,
+        "typed": commands,
+    }
+
+
+# running
+
+
+def write_photos(folder: Path) -> Path:
+    """`folder`/photos/<digit>/*.png: a few digits of each class and, of some of them, a mirrored and brighter copy."""
+    scans = load_digits()
+    for digit in DIGITS:
+        target = folder / "photos" / str(digit)
+        target.mkdir(parents=True)
+        for number, pixels in enumerate(scans.images[scans.target == digit][: PER_CLASS - COPIES]):
+            image = Image.fromarray((pixels * 12).astype(np.uint8)).resize((40, 40), Image.Resampling.BILINEAR)
+            image.save(target / f"{number}.png")
+            if number < COPIES:
+                ImageOps.mirror(image).point(lambda value: value + 30).save(target / f"{number}-again.png")
+    return folder
+
+
+def run_peer(tool: str, commands: list[str], work: Path) -> dict[str, Any]:
+    """Runs the page's commands in `work`; what came of it, checked."""
+    write_photos(work)
+    for name in FILES[tool]:
+        text = (PEERS / name).read_text(encoding="utf-8")
+        for usual, here in SMALLER.get(name, {}).items():
+            assert usual in text, f"{name} does not hold {usual!r}"
+            text = text.replace(usual, here)
+        (work / name).write_text(text, encoding="utf-8")
+    for name, path in STAND_INS.items():
+        start = (
+            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(HERE)!r})\nimport stand_in\nstand_in.{name}()\n"
+        )
+        (work / path).parent.mkdir(parents=True)
+        (work / path).write_text(start, encoding="utf-8")
+        (work / path).chmod(0o755)
+    places = (str(work / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
+    said = ""
+    for line in commands:
+        said = run_command(shlex.split(line), work, os.environ | {"PATH": os.pathsep.join(places)})
+    trained = {path.name for path in (work / "data" / "train").rglob("*.png")}
+    leaks = [path for path in (work / "data" / "valid").rglob("*.png") if twin_of(path.name) in trained]
+    assert not leaks, f"held out, though trained on: {leaks}"
+    kept = [path.name.removeprefix("synthetic-") for path in (work / "augmented").glob("*/*/synthetic-*")]
+    kinds = {kind: sum(name.startswith(kind[0]) for name in kept) for kind in KINDS}
+    assert not kinds["copied"] and kinds["foreign"] < 0.2 * kinds["deformed"], kinds
+    assert (work / "page.html").read_text(encoding="utf-8").count("<img") == len(DIGITS)
+    assert re.match(r"(helps|hurts|equivalent|inconclusive): [+-]", said), said
+    return {"kept": kinds, "said": said.strip()}
+
+
+def twin_of(name: str) -> str:
+    """The planted copy of an image, or the image of a planted copy."""
+    return name.replace("-again", "") if "-again" in name else name.replace(".png", "-again.png", 1)
+
+
+def run_ganaug(commands: list[str], work: Path) -> dict[str, Any]:
+    """The same for ganaug, whose commands are `run` and `synthesize`."""
+    write_photos(work)
+    for line in commands:
+        words = shlex.split(line)
+        more = [*SMALLER_GAN, *(SMALLER_STUDY if words[1] == "run" else ())]
+        run_command([sys.executable, "-m", *words, *more], work, dict(os.environ))
+    run, augmented = (work / re.findall(r"--out (\S+)", line)[0] for line in commands)
+    study = json.loads((run / "study" / "study.json").read_text(encoding="utf-8"))
+    assert (run / "report.html").is_file()
+    with (augmented / "manifest.csv").open(newline="", encoding="utf-8") as table:
+        written = Counter(row["source"] for row in csv.DictReader(table) if row["file"])
+    assert written["real"] and written["synthetic"], written
+    return {"written": dict(written), "said": f"{study['verdict']}: {study['sentence']}"}
+
+
+def run_command(words: list[str], work: Path, environment: dict[str, str]) -> str:
+    """What it says on standard output."""
+    ended = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True)
+    if ended.returncode:
+        raise SystemExit(f"{shlex.join(words)} failed:\n{ended.stdout}{ended.stderr}")
+    return ended.stdout
+
+
+def main() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    counted = {tool: count(tool, page) for tool in FILES}
+    ran = {}
+    for tool, found in counted.items():
+        with TemporaryDirectory(prefix="side-by-side-") as work:
+            ran[tool] = (
+                run_ganaug(found["typed"], Path(work))
+                if tool == "ganaug"
+                else run_peer(tool, found["typed"], Path(work))
+            )
+    bars = []
+    for peer in list(FILES)[:-1]:
+        for what in ("steps", "lines"):
+            share = counted["ganaug"][what] / counted[peer][what]
+            bars.append(Bar(f"ganaug's {what}, of those of {peer}", round(share, 3), f"<= {SHARE}", share <= SHARE))
+    write_record("side_by_side", bars, {"counted": counted, "ran": ran}, seeds=list(range(SEEDS)))
+
+
+if __name__ == "__main__":
+    main()
