@@ -11,7 +11,6 @@ and the commands of ganaug, with a smaller network and fewer steps. The peers ne
 copies among it, and those planted among the photographs, must be gone at the end. What the classifiers score then means nothing.
 """
 
-import ast
 import csv
 import json
 import os
@@ -40,11 +39,15 @@ FILES = {
 }
 SHARE = 0.2  # of a peer's steps and lines, at most
 
-DIGITS, PER_CLASS, COPIES = (0, 1, 7), 20, 3
+DIGITS, PER_CLASS, COPIES = (
+    {0: "darkred", 1: "darkgreen", 7: "darkblue"},
+    20,
+    3,
+)  # coloured: few updates tell them apart
 SEEDS = 2
 SMALLER = {  # what a file says: what it says here
     "classify.py": {
-        "SEEDS, SIZE, UPDATES, BATCH = 6, 64, 3200, 64": f"SEEDS, SIZE, UPDATES, BATCH = {SEEDS}, {SIZE}, 60, 16"
+        "SEEDS, SIZE, UPDATES, BATCH = 6, 64, 3200, 64": f"SEEDS, SIZE, UPDATES, BATCH = {SEEDS}, {SIZE}, 20, 12"
     },
     "studiogan.sh": {"0 1 2 3 4 5": " ".join(map(str, range(SEEDS)))},
     "lightweight_gan.sh": {"0 1 2 3 4 5": " ".join(map(str, range(SEEDS)))},
@@ -71,21 +74,9 @@ def commands_of(page: str, tool: str) -> list[str]:
 
 def count_lines(path: Path) -> int:
     """Lines that hold code or settings."""
-    text = path.read_text(encoding="utf-8")
-    lines = re.sub(r"\\\n", " ", text).splitlines() if path.suffix == ".sh" else text.splitlines()
-    prose: set[int] = set()
-    if path.suffix == ".py":
-        for node in ast.walk(ast.parse(text)):
-            if (
-                isinstance(node, ast.Expr)
-                and isinstance(node.value, ast.Constant)
-                and isinstance(node.value.value, str)
-            ):
-                prose.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return sum(
-        bool(line.strip()) and not line.lstrip().startswith("#") and number not in prose
-        for number, line in enumerate(lines, 1)
-    )
+    text = re.sub(r"\\\n", " ", path.read_text(encoding="utf-8"))
+    text = re.sub(r'\A""".*?"""', "", text, flags=re.DOTALL)
+    return sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in text.splitlines())
 
 
 def count(tool: str, page: str) -> dict[str, Any]:
@@ -107,11 +98,12 @@ def count(tool: str, page: str) -> dict[str, Any]:
 def write_photos(folder: Path) -> Path:
     """`folder`/photos/<digit>/*.png: a few digits of each class and, of some of them, a mirrored and brighter copy."""
     scans = load_digits()
-    for digit in DIGITS:
+    for digit, colour in DIGITS.items():
         target = folder / "photos" / str(digit)
         target.mkdir(parents=True)
         for number, pixels in enumerate(scans.images[scans.target == digit][: PER_CLASS - COPIES]):
-            image = Image.fromarray((pixels * 12).astype(np.uint8)).resize((40, 40), Image.Resampling.BILINEAR)
+            scan = Image.fromarray((pixels * 15).astype(np.uint8)).resize((40, 40), Image.Resampling.BILINEAR)
+            image = ImageOps.colorize(scan, colour, "lightgray")
             image.save(target / f"{number}.png")
             if number < COPIES:
                 ImageOps.mirror(image).point(lambda value: value + 30).save(target / f"{number}-again.png")
