@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,6 +58,7 @@ SMALLER_GAN = ("--set", f"curation.without=[{FILTERS}]", "--set", "curation.keep
 SMALLER_STUDY = (
     *("--set", "fit.steps=12", "--set", "fit.width=4", "--set", "fit.batch_size=8", "--set", "data.image_size=16"),
     *("--set", "compare.max_updates=8", "--set", "compare.batch_size=6", "--set", "compare.pool_per_class=4"),
+    *("--set", "compare.seeds=2", "--set", "compare.inner_folds=2", "--set", "compare.jobs=1"),
 )
 STAND_INS = {"studiogan": "PyTorch-StudioGAN/src/main.py", "lightweight_gan": "bin/lightweight_gan"}
 
@@ -95,7 +97,7 @@ def count(tool: str, page: str) -> dict[str, Any]:
 # running
 
 
-def write_photos(folder: Path) -> Path:
+def write_photos(folder: Path) -> None:
     """`folder`/photos/<digit>/*.png: a few digits of each class and, of some of them, a mirrored and brighter copy."""
     scans = load_digits()
     for digit, colour in DIGITS.items():
@@ -107,12 +109,17 @@ def write_photos(folder: Path) -> Path:
             image.save(target / f"{number}.png")
             if number < COPIES:
                 ImageOps.mirror(image).point(lambda value: value + 30).save(target / f"{number}-again.png")
-    return folder
+
+
+def run_tool(tool: str, commands: list[str]) -> dict[str, Any]:
+    """What came of the page's commands, in a folder of their own, checked."""
+    with TemporaryDirectory(prefix="side-by-side-") as work:
+        write_photos(Path(work))
+        return run_ganaug(commands, Path(work)) if tool == "ganaug" else run_peer(tool, commands, Path(work))
 
 
 def run_peer(tool: str, commands: list[str], work: Path) -> dict[str, Any]:
-    """Runs the page's commands in `work`; what came of it, checked."""
-    write_photos(work)
+    """The hand-written files and the stand-ins are put into `work`."""
     for name in FILES[tool]:
         text = (PEERS / name).read_text(encoding="utf-8")
         for usual, here in SMALLER.get(name, {}).items():
@@ -147,8 +154,7 @@ def twin_of(name: str) -> str:
 
 
 def run_ganaug(commands: list[str], work: Path) -> dict[str, Any]:
-    """The same for ganaug, whose commands are `run` and `synthesize`."""
-    write_photos(work)
+    """ganaug's commands are `run` and `synthesize`."""
     for line in commands:
         words = shlex.split(line)
         more = [*SMALLER_GAN, *(SMALLER_STUDY if words[1] == "run" else ())]
@@ -173,14 +179,9 @@ def run_command(words: list[str], work: Path, environment: dict[str, str]) -> st
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     counted = {tool: count(tool, page) for tool in FILES}
-    ran = {}
-    for tool, found in counted.items():
-        with TemporaryDirectory(prefix="side-by-side-") as work:
-            ran[tool] = (
-                run_ganaug(found["typed"], Path(work))
-                if tool == "ganaug"
-                else run_peer(tool, found["typed"], Path(work))
-            )
+    with ThreadPoolExecutor() as pool:
+        running = {tool: pool.submit(run_tool, tool, found["typed"]) for tool, found in counted.items()}
+        ran = {tool: future.result() for tool, future in running.items()}
     bars = []
     for peer in list(FILES)[:-1]:
         for what in ("steps", "lines"):
