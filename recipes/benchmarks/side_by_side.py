@@ -137,8 +137,10 @@ def run_peer(tool: str, commands: list[str], work: Path) -> dict[str, Any]:
     said = ""
     for line in commands:
         said = run_command(shlex.split(line), work, os.environ | {"PATH": os.pathsep.join(places)})
-    trained = {path.name for path in (work / "data" / "train").rglob("*.png")}
-    leaks = [path for path in (work / "data" / "valid").rglob("*.png") if twin_of(path.name) in trained]
+    train, valid = (list((work / "data" / part).rglob("*.png")) for part in ("train", "valid"))
+    assert len(train) + len(valid) < len(list((work / "photos").rglob("*.png"))), "no copy was left out"
+    names = {path.relative_to(work / "data" / "train").as_posix() for path in train}
+    leaks = [path for path in valid if twin_of(path.relative_to(work / "data" / "valid").as_posix()) in names]
     assert not leaks, f"held out, though trained on: {leaks}"
     kept = [path.name.removeprefix("synthetic-") for path in (work / "augmented").glob("*/*/synthetic-*")]
     kinds = {kind: sum(name.startswith(kind[0]) for name in kept) for kind in KINDS}
