@@ -6,19 +6,16 @@ Counted are the commands of the page recipes/docs/howto/side-by-side.md and the 
 typed or a file written; a line is one of code or of settings (no blank ones, comments or docstrings; a wrapped shell command is one),
 or a command typed.
 
-All that is not the peers' own is run, on a few digits: the hand-written files as they stand, but for fewer seeds, updates and pixels,
-and the commands of ganaug, with a smaller network and fewer steps. The peers need a GPU; `stand_in.py` writes what they would. The
-copies among it, and those planted among the photographs, must be gone at the end. What the classifiers score then means nothing.
+The hand-written files are run, on a few digits, as they stand but for fewer seeds, updates and pixels. The peers need a GPU;
+`stand_in.py` writes what they would. The copies among it, and those planted among the photographs, must be gone at the end. What the
+classifiers score then means nothing. The commands of ganaug are run as those of every page, by the tests.
 """
 
-import csv
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,6 +35,7 @@ FILES = {
     "lightweight-gan": ("lightweight_gan.sh", *SHARED),
     "ganaug": (),
 }
+PEER_TOOLS = [tool for tool in FILES if tool != "ganaug"]
 SHARE = 0.2  # of a peer's steps and lines, at most
 
 DIGITS, PER_CLASS, COPIES = (
@@ -53,13 +51,6 @@ SMALLER = {  # what a file says: what it says here
     "studiogan.sh": {"0 1 2 3 4 5": " ".join(map(str, range(SEEDS)))},
     "lightweight_gan.sh": {"0 1 2 3 4 5": " ".join(map(str, range(SEEDS)))},
 }
-FILTERS = "copy, wrong-class, outlier, unrealistic, duplicate"  # a GAN of a few steps passes none
-SMALLER_GAN = ("--set", f"curation.without=[{FILTERS}]", "--set", "curation.keep=1")
-SMALLER_STUDY = (
-    *("--set", "fit.steps=12", "--set", "fit.width=4", "--set", "fit.batch_size=8", "--set", "data.image_size=16"),
-    *("--set", "compare.max_updates=8", "--set", "compare.batch_size=6", "--set", "compare.pool_per_class=4"),
-    *("--set", "compare.seeds=2", "--set", "compare.inner_folds=2", "--set", "compare.jobs=1"),
-)
 STAND_INS = {"studiogan": "PyTorch-StudioGAN/src/main.py", "lightweight_gan": "bin/lightweight_gan"}
 
 
@@ -114,12 +105,12 @@ def write_photos(folder: Path) -> None:
 def run_tool(tool: str, commands: list[str]) -> dict[str, Any]:
     """What came of the page's commands, in a folder of their own, checked."""
     with TemporaryDirectory(prefix="side-by-side-") as work:
-        write_photos(Path(work))
-        return run_ganaug(commands, Path(work)) if tool == "ganaug" else run_peer(tool, commands, Path(work))
+        return check(Path(work), run_commands(tool, commands, Path(work)))
 
 
-def run_peer(tool: str, commands: list[str], work: Path) -> dict[str, Any]:
-    """The hand-written files and the stand-ins are put into `work`."""
+def run_commands(tool: str, commands: list[str], work: Path) -> str:
+    """Runs the page's commands in `work`, beside the hand-written files and the stand-ins. What the last one says."""
+    write_photos(work)
     for name in FILES[tool]:
         text = (PEERS / name).read_text(encoding="utf-8")
         for usual, here in SMALLER.get(name, {}).items():
@@ -134,9 +125,18 @@ def run_peer(tool: str, commands: list[str], work: Path) -> dict[str, Any]:
         (work / path).write_text(start, encoding="utf-8")
         (work / path).chmod(0o755)
     places = (str(work / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
+    environment = os.environ | {"PATH": os.pathsep.join(places)}
     said = ""
     for line in commands:
-        said = run_command(shlex.split(line), work, os.environ | {"PATH": os.pathsep.join(places)})
+        ended = subprocess.run(shlex.split(line), cwd=work, env=environment, capture_output=True, text=True)
+        if ended.returncode:
+            raise SystemExit(f"{tool}: {line}\n{ended.stdout}{ended.stderr}")
+        said = ended.stdout
+    return said
+
+
+def check(work: Path, said: str) -> dict[str, Any]:
+    """How many images of each kind are left among the synthetic ones, and the verdict. None of the copies may be."""
     train, valid = (list((work / "data" / part).rglob("*.png")) for part in ("train", "valid"))
     assert len(train) + len(valid) < len(list((work / "photos").rglob("*.png"))), "no copy was left out"
     names = {path.relative_to(work / "data" / "train").as_posix() for path in train}
@@ -155,37 +155,14 @@ def twin_of(name: str) -> str:
     return name.replace("-again", "") if "-again" in name else name.replace(".png", "-again.png", 1)
 
 
-def run_ganaug(commands: list[str], work: Path) -> dict[str, Any]:
-    """ganaug's commands are `run` and `synthesize`."""
-    for line in commands:
-        words = shlex.split(line)
-        more = [*SMALLER_GAN, *(SMALLER_STUDY if words[1] == "run" else ())]
-        run_command([sys.executable, "-m", *words, *more], work, dict(os.environ))
-    run, augmented = (work / re.findall(r"--out (\S+)", line)[0] for line in commands)
-    study = json.loads((run / "study" / "study.json").read_text(encoding="utf-8"))
-    assert (run / "report.html").is_file()
-    with (augmented / "manifest.csv").open(newline="", encoding="utf-8") as table:
-        written = Counter(row["source"] for row in csv.DictReader(table) if row["file"])
-    assert written["real"] and written["synthetic"], written
-    return {"written": dict(written), "said": f"{study['verdict']}: {study['sentence']}"}
-
-
-def run_command(words: list[str], work: Path, environment: dict[str, str]) -> str:
-    """What it says on standard output."""
-    ended = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True)
-    if ended.returncode:
-        raise SystemExit(f"{shlex.join(words)} failed:\n{ended.stdout}{ended.stderr}")
-    return ended.stdout
-
-
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     counted = {tool: count(tool, page) for tool in FILES}
     with ThreadPoolExecutor() as pool:
-        running = {tool: pool.submit(run_tool, tool, found["typed"]) for tool, found in counted.items()}
+        running = {tool: pool.submit(run_tool, tool, counted[tool]["typed"]) for tool in PEER_TOOLS}
         ran = {tool: future.result() for tool, future in running.items()}
     bars = []
-    for peer in list(FILES)[:-1]:
+    for peer in PEER_TOOLS:
         for what in ("steps", "lines"):
             share = counted["ganaug"][what] / counted[peer][what]
             bars.append(Bar(f"ganaug's {what}, of those of {peer}", round(share, 3), f"<= {SHARE}", share <= SHARE))
