@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from . import __version__
 from .errors import GanaugError
 from .options import PATH, Ganaug, complete_arms, gather, settings
-from .progress import LOGGER
+from .progress import LOGGER, Lines
 from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS
 
 FAILED = 1  # exit code of --fail-if
@@ -49,7 +48,7 @@ def main(quiet: bool) -> None:
 
     DATA is a folder of class folders, or a zip of one. Each command says more: ganaug fit --help
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines()
     handler.setFormatter(logging.Formatter("%(message)s"))
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)

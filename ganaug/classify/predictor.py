@@ -16,7 +16,7 @@ from ..data.source import Source, open_unlabeled
 from ..devices import resolve_device
 from ..errors import GanaugError
 from ..gan.networks import Backbone
-from ..progress import track, warn
+from ..progress import Advance, track, warn
 from ..runs import SCHEMA, written_whole
 from .backbones import OWN, Classifier, build_torchvision
 from .training import predict as predict_arrays
@@ -100,10 +100,9 @@ def predict(
     files: list[str] = []
     parts: list[npt.NDArray[np.float32]] = []
     with track("predicting", len(source.files)) as advance:
-        for names, pixels in read_batches(source, card):
+        for names, pixels in read_batches(source, card, advance):
             files += names
             parts.append(predict_arrays(model, pixels, target))
-            advance(len(files))
     if not files:
         raise GanaugError(f"none of the images in {images} can be read.")
     probabilities = np.concatenate(parts)
@@ -119,11 +118,13 @@ def predict(
     return found
 
 
-def read_batches(source: Source, card: Card) -> Iterator[tuple[list[str], npt.NDArray[np.uint8]]]:
-    """Names and pixels (n, C, S, S) of the readable images, BATCH of them at a time, as the classifier takes them."""
+def read_batches(source: Source, card: Card, advance: Advance) -> Iterator[tuple[list[str], npt.NDArray[np.uint8]]]:
+    """Names and pixels (n, C, S, S) of the readable images, BATCH of them at a time, as the classifier takes them. Tells `advance` how
+    many files have been read."""
     for start in range(0, len(source.files), BATCH):
         names, pixels = [], []
-        for file in source.files[start : start + BATCH]:
+        for number, file in enumerate(source.files[start : start + BATCH], start=start + 1):
+            advance(number)
             try:
                 image = decode(source.read(file.name)).pixels
             except GanaugError as error:

@@ -25,7 +25,7 @@ from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
-from .tally import Tally, closest_pairs, summarize
+from .tally import Tally, closest_pairs, describe_harvest, summarize
 
 
 def synthesize(
@@ -142,7 +142,8 @@ def write_images(
             if image is not None:
                 (target / row.class_name).mkdir(parents=True, exist_ok=True)
                 (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
-                advance(sum(tally.kept for tally in tallies))
+            advance(*describe_harvest(tallies))
+        advance(sum(counts.values()))  # where a class stays smaller, too
     return tallies
 
 
@@ -171,19 +172,22 @@ def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
     """
     source = open_source(data)
     index = pd.read_csv(folder.data / "index.csv", dtype=str, keep_default_na=False)
-    rows = []
-    for number, entry in enumerate(index[index["split"] == "train"].to_dict("records")):
-        name, file = entry["class"], entry["file"]
-        try:
-            content = source.read(file)
-        except (OSError, KeyError, GanaugError):
-            content = b""
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise GanaugError(
-                f"{data} is not what the run was trained on: {file} is missing or has changed. Give the run's own data."
-            )
-        copy = f"{name}/real-{number:06d}{Path(file).suffix.lower()}"
-        (target / name).mkdir(parents=True, exist_ok=True)
-        (target / copy).write_bytes(content)
-        rows.append(Row(file=copy, class_name=name, source="real", original=file))
+    entries = index[index["split"] == "train"].to_dict("records")
+    rows: list[Row] = []
+    with track("copying real images", len(entries)) as advance:
+        for number, entry in enumerate(entries):
+            name, file = entry["class"], entry["file"]
+            try:
+                content = source.read(file)
+            except (OSError, KeyError, GanaugError):
+                content = b""
+            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                raise GanaugError(
+                    f"{data} is not what the run was trained on: {file} is missing or has changed. Give the run's own data."
+                )
+            copy = f"{name}/real-{number:06d}{Path(file).suffix.lower()}"
+            (target / name).mkdir(parents=True, exist_ok=True)
+            (target / copy).write_bytes(content)
+            rows.append(Row(file=copy, class_name=name, source="real", original=file))
+            advance(number + 1)
     return rows
