@@ -44,7 +44,7 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            print(self.format(record), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{self.format(record)}\n")  # in one piece, also beside other processes
         except Exception:
             self.handleError(record)
 
@@ -110,7 +110,8 @@ class Step:
         )
 
     def seconds_left(self) -> float | None:
-        """By the pace so far, and at first by what was expected. Without news it falls by what has passed, by half of it at most."""
+        """By the pace so far, and at first by what was expected. Without news it falls by what has passed, by half of it at most; None
+        where it has been overdue for as long again, or nothing is known."""
         if self.done >= self.total:
             return 0.0
         share = (self.done - self.start) / (self.total - self.start)
@@ -118,7 +119,8 @@ class Step:
         if self.expected is not None:
             weight = min(1.0, share / MEASURED_SHARE)
             measured = weight * (measured or 0.0) + (1 - weight) * (1 - share) * self.expected
-        return None if measured is None else max(measured / 2, measured - (time.monotonic() - self.told))
+        waited = time.monotonic() - self.told
+        return None if measured is None or waited > 2 * measured else max(measured / 2, measured - waited)
 
 
 Show = Callable[[], None]

@@ -89,6 +89,7 @@ def predict(
     classifier: a file of `export_classifier`.
     images: an image, or a folder or zip with images anywhere in it; class folders are not needed, and are not looked at.
     out: a CSV file to write the table to.
+    device: where the classifier is asked: auto, cpu, cuda or cuda:N.
 
     Returns a row for each image: file, class, probability, and the probability of every class in a column named after it.
     Unreadable images are named in a warning and left out. Raises `GanaugError` for a file that is no classifier, and where no image

@@ -60,6 +60,7 @@ def audit(
         looked for there, and fidelity and diversity are measured against its test/ split; otherwise against all of it.
     out: a new or empty folder for audit.json and a page with the closest pairs, audit.html.
     recipe: settings of `data` and `curation` that differ from the defaults.
+    device: where the classifiers are trained and asked: auto, cpu, cuda or cuda:N.
 
     Returns {"images": [{"file", "class", "kept", "reasons", "nearest_real", "distance", ...}], "classes": {class: {...}},
     "summary": {...}}: `kept` says whether an image passed all filters, `reasons` which it did not pass. Raises `GanaugError`

@@ -43,7 +43,7 @@ def synthesize(
     run: a complete run; the data it was trained on are not needed. Classifiers of its training images, which judge the
         synthetic ones, are trained when first needed and kept in it.
     out: a folder that is new or empty. It appears only when everything in it is complete: the images, the manifest, what
-        became of the candidates (curation.json, pairs.npz), metadata.csv and README.md, a card, for Hugging Face, and dataset.json for
+        became of the candidates (curation.json, pairs.npz), metadata.jsonl and README.md, a card, for Hugging Face, and dataset.json for
         the StyleGAN family.
     recipe: settings that differ from the run's own, e.g. {"synthesize": {"per_class": 100}, "curation": {"keep": 0.5}}; see
         `SynthesizeSettings`, `CurationSettings` and, of `FitSettings`, threads.
@@ -51,6 +51,7 @@ def synthesize(
         the list of the training images' classes to such a mapping.
     with_real: the data of the run, to copy its training images beside the synthetic ones.
     parquet: also writes manifest.parquet, which needs pyarrow.
+    device: where the images are made and tested: auto, cpu, cuda or cuda:N.
 
     Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts. A class
     that cannot be filled is warned of and stays smaller.
