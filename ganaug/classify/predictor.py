@@ -124,7 +124,7 @@ def read_batches(source: Source, card: Card, advance: Advance) -> Iterator[tuple
     many files have been read."""
     for start in range(0, len(source.files), BATCH):
         names, pixels = [], []
-        for number, file in enumerate(source.files[start : start + BATCH], start=start + 1):
+        for number, file in enumerate(source.files[start : start + BATCH], start):
             advance(number)
             try:
                 image = decode(source.read(file.name)).pixels
@@ -133,6 +133,7 @@ def read_batches(source: Source, card: Card, advance: Advance) -> Iterator[tuple
                 continue
             names.append(file.name)
             pixels.append(match_channels(resize(image, card.image_size, card.resize), card.channels).transpose(2, 0, 1))
+        advance(min(start + BATCH, len(source.files)))
         if names:
             yield names, np.stack(pixels)
 
