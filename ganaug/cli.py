@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import click
 from . import __version__
 from .errors import GanaugError
 from .options import PATH, Ganaug, complete_arms, gather, settings
-from .progress import LOGGER
-from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS
+from .progress import LOGGER, Lines
+from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, VERDICTS
 
 FAILED = 1  # exit code of --fail-if
 
@@ -49,7 +48,7 @@ def main(quiet: bool) -> None:
 
     DATA is a folder of class folders, or a zip of one. Each command says more: ganaug fit --help
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines()
     handler.setFormatter(logging.Formatter("%(message)s"))
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -346,7 +345,14 @@ def status(folder: Path) -> None:
 @click.option(
     "--budget", metavar="TIME", default=RUN_BUDGET, show_default=True, help="Wall-clock time for all stages together."
 )
-@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds", "compare.drop_duplicates", *DATA_SETTINGS)
+@settings(
+    *FIT_SETTINGS,
+    "compare.preset",
+    "compare.seeds",
+    "compare.drop_duplicates",
+    *DATA_SETTINGS,
+    compare__preset=RUN_PRESET,
+)
 def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """All of it, in order: check, fit, synthesize, compare, report. Repeat the command to go on after an interruption."""
     from .pipeline import format_result
@@ -361,7 +367,7 @@ def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tupl
 @click.option(
     "--budget", metavar="TIME", default=DEMO_BUDGET, show_default=True, help="Wall-clock time for all stages together."
 )
-@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds")
+@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds", compare__preset=RUN_PRESET)
 def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Run on scikit-learn's handwritten digits, 20 a class, which need no download."""
     from .pipeline import demo as run_demo

@@ -68,8 +68,9 @@ class Ganaug(click.Group):
         sys.exit(BAD_INPUT)
 
 
-def setting(key: str, *names: str) -> Callable[[Command], Command]:
-    """A click option for the recipe's `stage.key`: its choices, help and default are read from the settings."""
+def setting(key: str, *names: str, default: Any = None) -> Callable[[Command], Command]:
+    """A click option for the recipe's `stage.key`: its choices, help and default are read from the settings, unless the command has
+    another `default`."""
     stage, name = key.split(".")
     field = Recipe.model_fields[stage].annotation.model_fields[name]  # type: ignore[union-attr]
     choices = [str(choice) for part in (field.annotation, *get_args(field.annotation)) for choice in _literals(part)]
@@ -78,8 +79,9 @@ def setting(key: str, *names: str) -> Callable[[Command], Command]:
         *(check for part in get_args(field.annotation) for check in getattr(part, "__metadata__", ())),
     ]
     in_seconds = any(getattr(check, "func", None) is parse_duration for check in checks)
-    shown = format_duration(field.default) if in_seconds and field.default else field.default
-    default = "" if field.default in (None, ()) else f"  [default: {shown}]"
+    default = field.default if default is None else default
+    shown = format_duration(default) if in_seconds and default else default
+    told = "" if default in (None, ()) else f"  [default: {shown}]"
     if field.annotation is bool:
         flag = names or (f"--{name.replace('_', '-')}",)
         return click.option(*flag, f"{stage}__{name}", is_flag=True, default=None, help=field.description)
@@ -90,7 +92,7 @@ def setting(key: str, *names: str) -> Callable[[Command], Command]:
         multiple=get_origin(field.annotation) is tuple,
         shell_complete=complete_arms if key == "compare.arms" else None,
         metavar=None if choices else "TIME" if in_seconds else _metavar(name, field.annotation),
-        help=f"{field.description}{default}",
+        help=f"{field.description}{told}",
     )
 
 
@@ -116,8 +118,9 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def settings(*keys: str | tuple[str, ...]) -> Callable[[Command], Command]:
-    """Options for several settings, and --recipe and --set for all others."""
+def settings(*keys: str | tuple[str, ...], **defaults: Any) -> Callable[[Command], Command]:
+    """Options for several settings, and --recipe and --set for all others. `defaults`: those that the command has otherwise than the
+    settings, as `stage__key`."""
 
     def decorate(command: Command) -> Command:
         command = click.option(
@@ -129,7 +132,8 @@ def settings(*keys: str | tuple[str, ...]) -> Callable[[Command], Command]:
         )(command)
         command = click.option("--recipe", type=PATH, help="A YAML or TOML file with settings of the stages.")(command)
         for key in reversed(keys):
-            command = setting(*((key,) if isinstance(key, str) else key))(command)
+            name, *flags = (key,) if isinstance(key, str) else key
+            command = setting(name, *flags, default=defaults.get(name.replace(".", "__")))(command)
         return command
 
     return decorate

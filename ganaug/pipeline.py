@@ -15,7 +15,7 @@ from .gan.training import fit
 from .recipe import RecipeLike, dump_recipe, load_recipe
 from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
-from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, parse_budget
+from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, Recipe, parse_budget
 from .study.case import refuse_hopeless, refuse_leaky
 from .study.compare import compare
 from .synthesis.plan import COUNT_REQUESTS, plan_counts
@@ -45,8 +45,8 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
         fits into minutes, takes its time.
     recipe: settings of the stages that differ from the defaults; see `ganaug.load_recipe`.
 
-    Every stage that `out` holds complete is skipped, an interrupted one goes on. Raises `GanaugError` as the stages do, and
-    where `out` was begun with other settings.
+    Returns the `Result`: the verdict, and where everything is. Every stage that `out` holds complete is skipped, an interrupted one goes
+    on. Raises `GanaugError` as the stages do, and where `out` was begun with other settings.
     """
     root = Path(out)
     refuse_inside(data, root)
@@ -82,7 +82,7 @@ def refuse_vain(data: str | Path, folder: RunFolder, recipe: Recipe) -> None:
 def demo(out: str | Path, *, budget: str | float = DEMO_BUDGET, recipe: RecipeLike = None) -> Result:
     """`run` on scikit-learn's handwritten digits (1,797 scans of 8 x 8 pixels), which need no download.
 
-    They are written to `out`/digits as PNG files: 20 a class, drawn at random, to train on, the rest to score.
+    They are written to `out`/digits as PNG files: 20 a class, drawn at random, to train on, the rest to score. Returns the `Result`.
     """
     data = write_digits(Path(out) / "digits")
     return run(data, out, budget=budget, recipe=recipe)
@@ -134,7 +134,7 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
     if fit_settings.steps is None and "budget" not in fit_settings.model_fields_set:
         fit_settings = fit_settings.model_copy(update={"budget": FIT_SHARE * seconds})
     if "preset" not in compare_settings.model_fields_set:
-        compare_settings = compare_settings.model_copy(update={"preset": "demo"})
+        compare_settings = compare_settings.model_copy(update={"preset": RUN_PRESET})
     if compare_settings.preset == "demo" and compare_settings.updates is None and compare_settings.budget is None:
         compare_settings = compare_settings.model_copy(update={"budget": COMPARE_SHARE * seconds})
     if all(getattr(synthesize_settings, name) is None for name in COUNT_REQUESTS):

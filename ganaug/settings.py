@@ -16,6 +16,7 @@ ImageSize = Literal[16, 32, 64, 128, 256]
 IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 RUN_BUDGET, DEMO_BUDGET = "10m", "6m"  # of all stages together
+RUN_PRESET = "demo"  # of the study of `run` and `demo`, the one that fits into such a budget
 
 
 def parse_duration(value: object) -> object:

@@ -16,7 +16,7 @@ from ..data.source import Source, open_unlabeled
 from ..devices import resolve_device
 from ..errors import GanaugError
 from ..gan.networks import Backbone
-from ..progress import track, warn
+from ..progress import Advance, track, warn
 from ..runs import SCHEMA, written_whole
 from .backbones import OWN, Classifier, build_torchvision
 from .training import predict as predict_arrays
@@ -89,6 +89,7 @@ def predict(
     classifier: a file of `export_classifier`.
     images: an image, or a folder or zip with images anywhere in it; class folders are not needed, and are not looked at.
     out: a CSV file to write the table to.
+    device: where the classifier is asked: auto, cpu, cuda or cuda:N.
 
     Returns a row for each image: file, class, probability, and the probability of every class in a column named after it.
     Unreadable images are named in a warning and left out. Raises `GanaugError` for a file that is no classifier, and where no image
@@ -100,10 +101,9 @@ def predict(
     files: list[str] = []
     parts: list[npt.NDArray[np.float32]] = []
     with track("predicting", len(source.files)) as advance:
-        for names, pixels in read_batches(source, card):
+        for names, pixels in read_batches(source, card, advance):
             files += names
             parts.append(predict_arrays(model, pixels, target))
-            advance(len(files))
     if not files:
         raise GanaugError(f"none of the images in {images} can be read.")
     probabilities = np.concatenate(parts)
@@ -119,11 +119,13 @@ def predict(
     return found
 
 
-def read_batches(source: Source, card: Card) -> Iterator[tuple[list[str], npt.NDArray[np.uint8]]]:
-    """Names and pixels (n, C, S, S) of the readable images, BATCH of them at a time, as the classifier takes them."""
+def read_batches(source: Source, card: Card, advance: Advance) -> Iterator[tuple[list[str], npt.NDArray[np.uint8]]]:
+    """Names and pixels (n, C, S, S) of the readable images, BATCH of them at a time, as the classifier takes them. Tells `advance` how
+    many files have been read."""
     for start in range(0, len(source.files), BATCH):
         names, pixels = [], []
-        for file in source.files[start : start + BATCH]:
+        for number, file in enumerate(source.files[start : start + BATCH], start):
+            advance(number)
             try:
                 image = decode(source.read(file.name)).pixels
             except GanaugError as error:
@@ -131,6 +133,7 @@ def read_batches(source: Source, card: Card) -> Iterator[tuple[list[str], npt.ND
                 continue
             names.append(file.name)
             pixels.append(match_channels(resize(image, card.image_size, card.resize), card.channels).transpose(2, 0, 1))
+        advance(min(start + BATCH, len(source.files)))
         if names:
             yield names, np.stack(pixels)
 

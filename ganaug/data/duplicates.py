@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..progress import track
 from .images import Pixels
 
 SIDE = 16  # of a fingerprint
@@ -84,11 +85,15 @@ def near_pairs(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 
 def _pairs_by_block(flat: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.int64]]:
-    for start in range(0, len(flat), BLOCK):
-        first, second = np.nonzero(flat[start : start + BLOCK] @ flat[start:].T > MIN_CORRELATION)
-        pairs = np.stack([first, second], axis=1)[second > first] + start
-        differences = np.abs(flat[pairs[:, 0]] - flat[pairs[:, 1]]).max(axis=1) * SIDE  # norm 1 -> standard deviation 1
-        yield pairs[differences < MAX_DIFFERENCE]
+    with track("looking for copies", 100, unit=" %") as advance:
+        for start in range(0, len(flat), BLOCK):
+            first, second = np.nonzero(flat[start : start + BLOCK] @ flat[start:].T > MIN_CORRELATION)
+            pairs = np.stack([first, second], axis=1)[second > first] + start
+            # norm 1 -> standard deviation 1
+            differences = np.abs(flat[pairs[:, 0]] - flat[pairs[:, 1]]).max(axis=1) * SIDE
+            yield pairs[differences < MAX_DIFFERENCE]
+            left = max(0.0, 1 - (start + BLOCK) / len(flat))
+            advance(100 * (1 - left**2))
 
 
 def crossing_pairs(
@@ -106,16 +111,18 @@ def crossing_pairs(
     mirrored = np.stack([known, known[:, :, ::-1], known[:, ::-1], known[:, ::-1, ::-1]])  # (4, N, 16, 16)
     flat = mirrored.reshape(4 * len(known), -1)
     found: dict[int, int] = {}
-    for start in range(0, len(asked), block):
-        part = asked[start : start + block].reshape(-1, SIDE * SIDE)
-        similarity = part @ flat.T
-        first, second = np.nonzero(similarity > MIN_CORRELATION)
-        differences = np.abs(part[first] - flat[second]).max(axis=1, initial=0.0) * SIDE
-        close = differences < MAX_DIFFERENCE
-        if labels is not None:
-            close &= (second < len(known)) | (labels[0][second % len(known)] == labels[1][start + first])
-        for mine, other in sorted(zip(first[close], second[close], strict=True), key=lambda p: similarity[p]):
-            found[start + int(mine)] = int(other) % len(known)  # the most similar one comes last
+    with track("looking for copies", len(asked)) as advance:
+        for start in range(0, len(asked), block):
+            part = asked[start : start + block].reshape(-1, SIDE * SIDE)
+            similarity = part @ flat.T
+            first, second = np.nonzero(similarity > MIN_CORRELATION)
+            differences = np.abs(part[first] - flat[second]).max(axis=1, initial=0.0) * SIDE
+            close = differences < MAX_DIFFERENCE
+            if labels is not None:
+                close &= (second < len(known)) | (labels[0][second % len(known)] == labels[1][start + first])
+            for mine, other in sorted(zip(first[close], second[close], strict=True), key=lambda p: similarity[p]):
+                found[start + int(mine)] = int(other) % len(known)  # the most similar one comes last
+            advance(start + len(part))
     return found
 
 

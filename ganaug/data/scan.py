@@ -48,7 +48,7 @@ class Scan:
     pixels: tuple[Pixels | None, ...] | None
 
 
-def scan(source: Source, image_size: int | None = None, how: Resize = "crop") -> Scan:
+def scan(source: Source, image_size: int | None = None, how: Resize = "crop", label: str = "reading images") -> Scan:
     """Reads and decodes every file of the source once; with `image_size` keeps the resized pixels as well."""
 
     def examine(file: ImageFile) -> tuple[FileRecord, npt.NDArray[np.float32], Pixels | None]:
@@ -76,7 +76,7 @@ def scan(source: Source, image_size: int | None = None, how: Resize = "crop") ->
         return record, fingerprint(image.pixels), small
 
     results = []
-    with track("reading images", len(source.files)) as advance:
+    with track(label, len(source.files)) as advance:
         for result in _in_threads(examine, source.files):
             results.append(result)
             advance(len(results))

@@ -82,7 +82,7 @@ def read_unlabeled(path: Path, labeled: Pixels, how: Resize) -> tuple[Pixels, li
     Raises `GanaugError` where nothing is left.
     """
     channels, size = labeled.shape[1], labeled.shape[-1]
-    found = scan(open_unlabeled(path), size, how)
+    found = scan(open_unlabeled(path), size, how, "reading unlabeled images")
     assert found.pixels is not None
     broken = [record.name for record in found.records if record.error is not None]
     if broken:

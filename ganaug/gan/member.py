@@ -285,8 +285,8 @@ def measures_of(checkpoint: Checkpoint) -> dict[str, float]:
     return row
 
 
-def percent_done(state: TrainingState, budget: float) -> int:
-    return int(100 * (state.step / state.steps if state.steps else min(PLAN_SHARE, state.seconds / budget)))
+def percent_done(state: TrainingState, budget: float) -> float:
+    return 100 * (state.step / state.steps if state.steps else min(PLAN_SHARE, state.seconds / budget))
 
 
 def build_state(shape: Shape, settings: FitSettings, member: Member, device: torch.device) -> TrainingState:

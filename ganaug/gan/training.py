@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..data.split import hold_out
 from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
-from ..progress import format_duration, say, signs_in
+from ..progress import format_duration, say, signs_in, track
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
 from ..settings import FitSettings, Recipe
@@ -172,14 +173,21 @@ def train_members(
     left = settings.budget - (time.monotonic() - begun)
     settings = settings.model_copy(update={"budget": max(LEAST_LEFT * settings.budget, left)})
     total_steps = settings.steps
-    for member in members:
-        done = trained_steps(folder, member.name)
-        if done is None:
-            data = training_data(split, member, mirror)
-            steps = total_steps and member_steps(member, total_steps)
-            done = train_member(folder, member, data, reference, settings, steps, dtype)
-        clear(folder.member(member.name))  # an interruption may have left it
-        total_steps = total_steps or _total_of(member, done)
+    shares = np.cumsum([0.0, *(100 * member.share for member in members)]).round(6).tolist()
+    trained = [trained_steps(folder, member.name) for member in members]
+    num_trained = next((number for number, done in enumerate(trained) if done is None), len(members))
+    expected = None if settings.steps else settings.budget * (1 - shares[num_trained] / 100)
+    several = track(f"fit {len(members)} GANs", 100, shares[num_trained], " %", expected)
+    with several if len(members) > 1 else nullcontext() as advance:
+        for number, (member, done) in enumerate(zip(members, trained, strict=True), start=1):
+            if done is None:
+                data = training_data(split, member, mirror)
+                steps = total_steps and member_steps(member, total_steps)
+                done = train_member(folder, member, data, reference, settings, steps, dtype)
+            clear(folder.member(member.name))  # an interruption may have left it
+            total_steps = total_steps or _total_of(member, done)
+            if advance is not None:
+                advance(shares[number])
     assert total_steps is not None  # there is at least one member
     return total_steps
 
@@ -256,13 +264,15 @@ def measure_pace(
     torch.set_num_threads(threads)
     state = build_state(network_shape(data, member, settings), settings, member, device)
     pace = 0.0
-    for _ in range(2):  # the first round warms up
-        begun = time.monotonic()
-        for _ in range(NUM_TIMED_STEPS):
-            train_step(state, data, settings, 1.0, dtype)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
+    with track(f"timing steps of width {settings.width} on {threads} cores", 2 * NUM_TIMED_STEPS) as advance:
+        for done in (0, NUM_TIMED_STEPS):  # the first round warms up
+            begun = time.monotonic()
+            for step in range(1, NUM_TIMED_STEPS + 1):
+                train_step(state, data, settings, 1.0, dtype)
+                advance(done + step)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
     return pace
 
 
@@ -326,15 +336,20 @@ def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> 
     settings = settings.model_copy(update={"width": widths[0]})
     cores = num_cores() if device.type == "cpu" else 1
     candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
-    paces = {count: measure_pace(data, member, settings, device, count) for count in candidates}
-    threads = min(paces, key=lambda count: paces[count])
-    pace = paces[threads]
-    for width in widths[1:]:
-        wider = settings.model_copy(update={"width": width})
-        pace_of_wider = measure_pace(data, member, wider, device, threads)
-        if settings.budget * member.share / pace_of_wider < ENOUGH_STEPS:
-            break
-        settings, pace = wider, pace_of_wider
+    paces: dict[int, float] = {}
+    with track("measuring the speed", len(candidates) + len(widths) - 1) as advance:
+        for count in candidates:
+            paces[count] = measure_pace(data, member, settings, device, count)
+            advance(len(paces))
+        threads = min(paces, key=lambda count: paces[count])
+        pace = paces[threads]
+        for done, width in enumerate(widths[1:], start=len(paces)):
+            wider = settings.model_copy(update={"width": width})
+            pace_of_wider = measure_pace(data, member, wider, device, threads)
+            advance(done + 1)
+            if settings.budget * member.share / pace_of_wider < ENOUGH_STEPS:
+                break
+            settings, pace = wider, pace_of_wider
     say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
     return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
 

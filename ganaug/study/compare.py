@@ -17,7 +17,7 @@ from .cost import Clock, Pace, describe_cost, gan_seconds, longer_updates, measu
 from .design import Repetition
 from .material import Sources
 from .pictures import write_pictures
-from .pieces import Outcome, Piece, in_parallel, make_piece, read_weights_of, train_pieces
+from .pieces import Outcome, Piece, in_parallel, make_piece, num_jobs, read_weights_of, train_pieces
 from .record import write_study
 from .search import Choice, choose, inner_folds, judged_arms, truncations
 from .units import (
@@ -104,7 +104,9 @@ def make_units(case: Case) -> None:
                     for truncation in truncations(case.recipe)
                 }
             tasks.append(replace(task, pools=pools, train=case.refits_folds))
-    run_tasks(case, "GANs", tasks)
+    gans = [task for task in tasks if task.trains]
+    run_tasks(case, "images and their tests", [task for task in tasks if not task.trains])
+    run_tasks(case, "GANs", gans, gan_seconds(case.run, case.info))
 
 
 def unit_task(case: Case, name: str, splits: npt.NDArray[np.str_], seed: int) -> Task:
@@ -126,9 +128,12 @@ def gan_seed(case: Case, split: int, number: int) -> int:
     return (case.recipe.fit.seed + SPLIT_SEEDS * split + number) % 2**32
 
 
-def run_tasks(case: Case, label: str, tasks: Sequence[Task]) -> None:
+def run_tasks(case: Case, label: str, tasks: Sequence[Task], seconds: float | None = None) -> None:
+    """`seconds` of one core that a task may take, where that is known."""
     missing = [task for task in tasks if not task.is_done()]
-    with track(label, len(tasks), len(tasks) - len(missing)) as advance:
+    jobs = num_jobs(case.settings)
+    expected = -(-len(missing) // jobs) * seconds if seconds and case.settings.cluster is None else None
+    with track(label, len(tasks), len(tasks) - len(missing), expected=expected) as advance:
         finished = in_parallel(make_unit, ((task,) for task in missing), len(missing), case.settings)
         for done, _ in enumerate(finished, start=len(tasks) - len(missing) + 1):
             advance(done)
@@ -150,8 +155,11 @@ def choose_for(case: Case, split: int, pace: Pace) -> Choice:
     sources = find_sources(case, {fold: truncations(case.recipe) for fold in folds})
     arms = judged_arms(case.plan.arms, case.plan.tune, case.refits_folds)
 
-    def train(pieces: Sequence[Piece]) -> dict[str, Outcome]:
-        return train_pieces("inner folds", pieces, sources, case.settings, case.folder / "pieces")
+    which = f"split {split + 1} of {case.plan.splits}, " if case.plan.splits > 1 else ""
+
+    def train(step: str, pieces: Sequence[Piece]) -> dict[str, Outcome]:
+        label, folder = f"inner folds, {which}{step}", case.folder / "pieces"
+        return train_pieces(label, pieces, sources, case.settings, folder, pace.seconds_per_update)
 
     return choose(arms, case.plan.tune, folds, sources, pace.longest, train)
 
@@ -209,7 +217,10 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
     }
     firsts = {arm: wanted[arm, plan.repetitions()[0]].name for arm in plan.arms}
     folder = case.folder / "pieces"
-    outcomes = train_pieces("arms", list(wanted.values()), sources, case.settings, folder, set(firsts.values()))
+    kept = set(firsts.values())
+    outcomes = train_pieces(
+        "arms", list(wanted.values()), sources, case.settings, folder, pace.seconds_per_update, kept
+    )
     return Evidence(
         outcomes={key: outcomes[piece.name] for key, piece in wanted.items()},
         truths=[sources.truth(gan_name(split, 0)) for split in range(plan.splits)],

@@ -23,7 +23,7 @@ from ..gan.judge import examine
 from ..gan.mixing import AnyGenerator, MixingGenerator
 from ..gan.strategies import STRATEGIES, generating_member
 from ..measures import Features
-from ..progress import warn
+from ..progress import track, warn
 from ..recipe import load_recipe
 from ..reporting.files import CURATION
 from ..reporting.pictures import MAP, PAIRS, WALKS, FeatureMap, Walks, shrunk, write_arrays
@@ -52,12 +52,14 @@ def write_pictures(case: Case, folder: Path | None, pool: Labeled | None) -> Non
             lambda: write_arrays(case.folder / MAP, make_map(case, pool)),
             lambda: write_walks(case, folder),
         ]
-    for write in parts:
-        try:
-            write()
-        except Exception as error:  # whatever it is: hours of training are no less worth without a picture
-            kind = "" if isinstance(error, GanaugError) else f"{type(error).__name__}: "
-            warn(f"the report will show less of the images: {kind}{error}")
+    with track("pictures for the report", len(parts)) as advance:
+        for done, write in enumerate(parts, start=1):
+            try:
+                write()
+            except Exception as error:  # whatever it is: hours of training are no less worth without a picture
+                kind = "" if isinstance(error, GanaugError) else f"{type(error).__name__}: "
+                warn(f"the report will show less of the images: {kind}{error}")
+            advance(done)
 
 
 def copy_tests(case: Case, folder: Path) -> None:

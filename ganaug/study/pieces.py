@@ -124,15 +124,18 @@ def train_pieces(
     sources: Sources,
     settings: CompareSettings,
     folder: Path,
+    seconds_per_update: float,
     kept: Collection[str] = (),
 ) -> dict[str, Outcome]:
     """The outcomes by piece name. Those found in `folder` are read; the others are trained and kept. Of the pieces named in `kept`
-    the weights are, too; see `read_weights_of`."""
+    the weights are, too; see `read_weights_of`. `seconds_per_update`, of the baseline, tell how long it may take."""
     wanted = {piece.name: piece for piece in pieces}
     missing = [piece for name, piece in wanted.items() if not _is_there(folder, name, name in kept)]
     missing.sort(key=lambda piece: -piece.num_images)  # long ones first, so that the cores end together
     work = ((piece, material_of(piece, sources, settings), settings, piece.name in kept) for piece in missing)
-    with track(label, len(wanted), len(wanted) - len(missing)) as advance:
+    whole, left = (sum(piece.num_images for piece in some) for some in (wanted.values(), missing))  # images to see
+    expected = left * seconds_per_update / num_jobs(settings) if settings.cluster is None else None
+    with track(label, 100, 100 * (1 - left / whole), " %", expected) as advance:
         finished = in_parallel(_train_named, work, len(missing), settings)
         for done, (name, outcome, weights) in enumerate(finished, start=len(wanted) - len(missing) + 1):
             if weights:
@@ -140,7 +143,8 @@ def train_pieces(
                     save_file(weights, temporary)
             with written_whole(_path(folder, name)) as temporary, temporary.open("wb") as file:
                 np.savez(file, probabilities=outcome.probabilities, curve=outcome.curve)
-            advance(done)
+            left -= wanted[name].num_images
+            advance(100 * (1 - left / whole) if done < len(wanted) else 100, f"{done:,} of {len(wanted):,} classifiers")
     return {name: _read(_path(folder, name)) for name in wanted}
 
 

@@ -1,6 +1,6 @@
 """From a generator to the images of a class that may be kept: candidates in blocks, tested and chosen one block after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..gan.strategies import STRATEGIES, generating_member
 from ..runs import RunFolder, checkpoint_of
 from ..settings import CurationSettings, Recipe, SynthesizeSettings
 from .curation import Curator, choose_spread, examine_candidates
-from .filters import Evidence, apply_filters
+from .filters import FILTERS, Evidence, apply_filters
 from .sample import CHUNK, image_seed, sample
 from .tally import Tally
 
@@ -44,6 +44,41 @@ def harvest(
             curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
         ):
             yield replace(row, checkpoint=checkpoint, truncation=recipe.synthesize.truncation), image
+
+
+def harvest_images(
+    folder: RunFolder,
+    strategy: str,
+    class_names: Sequence[str],
+    curate: Callable[[], Curator],
+    tallies: Sequence[Tally],
+    recipe: Recipe,
+    device: torch.device,
+) -> Iterator[tuple[str, Pixels]]:
+    """Yields class and image (C, S, S) of what `harvest` keeps, for who needs no record of it. Where nothing is tested, `curate` is not
+    called: the classifiers that it trains would be asked by nobody."""
+    if not is_untested(recipe.curation):
+        for row, image in harvest(folder, strategy, curate(), tallies, recipe, device):
+            if image is not None:
+                yield row.class_name, image
+        return
+    members, settings = STRATEGIES[strategy](len(class_names)), recipe.synthesize
+    for tally in tallies:
+        index = class_names.index(tally.class_name)
+        member = generating_member(members, index)
+        generator, discriminator, _ = open_member(folder, member.name, device)
+        label = member.label_of(index)
+        while tally.kept < (tally.asked or 0):
+            numbers = range(tally.kept, min(tally.kept + CHUNK, tally.asked or 0))
+            seeds = [image_seed(settings.seed, index, number) for number in numbers]
+            drawn = sample(generator, discriminator, seeds, label, settings.truncation, device).images
+            tally.candidates = tally.kept = numbers.stop
+            yield from ((tally.class_name, image) for image in drawn)
+
+
+def is_untested(curation: CurationSettings) -> bool:
+    """Whether candidates are kept as they come: what is measured of them decides nothing."""
+    return curation.keep == 1 and set(curation.without) == set(FILTERS)
 
 
 def open_member(folder: RunFolder, name: str, device: torch.device) -> tuple[AnyGenerator, Discriminator, str]:

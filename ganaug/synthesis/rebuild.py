@@ -22,9 +22,11 @@ from .synthesize import finish_folder, refuse_filled
 def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: str = "auto") -> dict[str, int]:
     """Makes the synthetic images of a manifest again, into the new folder `out`; returns the number of each class.
 
-    `manifest` is the file, or the folder that holds it. On the same machine and with the same versions the images are the same
-    byte for byte. Real images that it lists are left out, and what a person has rejected. Raises `GanaugError` where another run's
-    generators wrote it.
+    manifest: the file, or the folder that holds it. Real images that it lists are left out, and what a person has rejected.
+    device: where the images are made: auto, cpu, cuda or cuda:N.
+
+    On the same machine and with the same versions the images are the same byte for byte. Raises `GanaugError` where another run's
+    generators wrote the manifest.
     """
     folder, info = open_run(run)
     path = Path(manifest) / NAME if Path(manifest).is_dir() else Path(manifest)

@@ -80,7 +80,11 @@ def train_referees(
 def ask(referees: Referees, images: Pixels) -> Opinions:
     """The opinions on images (N, C, S, S)."""
     device = next(referees.judges[0].parameters()).device
-    found = [examine(judge, torch.from_numpy(images).to(device)) for judge in referees.judges]
+    found = []
+    with track("asking the classifiers", len(referees.judges)) as advance:
+        for judge in referees.judges:
+            found.append(examine(judge, torch.from_numpy(images).to(device)))
+            advance(len(found))
     features, probabilities = (np.stack([part.numpy() for part in parts]) for parts in zip(*found, strict=True))
     return Opinions(features, probabilities)
 

@@ -25,7 +25,7 @@ from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
-from .tally import Tally, closest_pairs, summarize
+from .tally import Tally, closest_pairs, describe_harvest, summarize
 
 
 def synthesize(
@@ -43,7 +43,7 @@ def synthesize(
     run: a complete run; the data it was trained on are not needed. Classifiers of its training images, which judge the
         synthetic ones, are trained when first needed and kept in it.
     out: a folder that is new or empty. It appears only when everything in it is complete: the images, the manifest, what
-        became of the candidates (curation.json, pairs.npz), metadata.csv and README.md, a card, for Hugging Face, and dataset.json for
+        became of the candidates (curation.json, pairs.npz), metadata.jsonl and README.md, a card, for Hugging Face, and dataset.json for
         the StyleGAN family.
     recipe: settings that differ from the run's own, e.g. {"synthesize": {"per_class": 100}, "curation": {"keep": 0.5}}; see
         `SynthesizeSettings`, `CurationSettings` and, of `FitSettings`, threads.
@@ -51,6 +51,7 @@ def synthesize(
         the list of the training images' classes to such a mapping.
     with_real: the data of the run, to copy its training images beside the synthetic ones.
     parquet: also writes manifest.parquet, which needs pyarrow.
+    device: where the images are made and tested: auto, cpu, cuda or cuda:N.
 
     Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts. A class
     that cannot be filled is warned of and stays smaller.
@@ -142,7 +143,8 @@ def write_images(
             if image is not None:
                 (target / row.class_name).mkdir(parents=True, exist_ok=True)
                 (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
-                advance(sum(tally.kept for tally in tallies))
+            advance(*describe_harvest(tallies))
+        advance(sum(counts.values()))  # where a class stays smaller, too
     return tallies
 
 
@@ -171,19 +173,22 @@ def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
     """
     source = open_source(data)
     index = pd.read_csv(folder.data / "index.csv", dtype=str, keep_default_na=False)
-    rows = []
-    for number, entry in enumerate(index[index["split"] == "train"].to_dict("records")):
-        name, file = entry["class"], entry["file"]
-        try:
-            content = source.read(file)
-        except (OSError, KeyError, GanaugError):
-            content = b""
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise GanaugError(
-                f"{data} is not what the run was trained on: {file} is missing or has changed. Give the run's own data."
-            )
-        copy = f"{name}/real-{number:06d}{Path(file).suffix.lower()}"
-        (target / name).mkdir(parents=True, exist_ok=True)
-        (target / copy).write_bytes(content)
-        rows.append(Row(file=copy, class_name=name, source="real", original=file))
+    entries = index[index["split"] == "train"].to_dict("records")
+    rows: list[Row] = []
+    with track("copying real images", len(entries)) as advance:
+        for number, entry in enumerate(entries):
+            name, file = entry["class"], entry["file"]
+            try:
+                content = source.read(file)
+            except (OSError, KeyError, GanaugError):
+                content = b""
+            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                raise GanaugError(
+                    f"{data} is not what the run was trained on: {file} is missing or has changed. Give the run's own data."
+                )
+            copy = f"{name}/real-{number:06d}{Path(file).suffix.lower()}"
+            (target / name).mkdir(parents=True, exist_ok=True)
+            (target / copy).write_bytes(content)
+            rows.append(Row(file=copy, class_name=name, source="real", original=file))
+            advance(number + 1)
     return rows

@@ -81,6 +81,17 @@ class Tally:
         )
 
 
+def describe_harvest(tallies: Sequence[Tally]) -> tuple[int, str]:
+    """How many images of those asked for are there, or will never be, and what is being made: for the progress of a harvest, which
+    takes one class after the other."""
+    begun = [tally for tally in tallies if tally.candidates]
+    if not begun:
+        return 0, ""
+    current = begun[-1]
+    done = sum(tally.asked or 0 for tally in begun[:-1]) + current.kept
+    return done, f"class {current.class_name}: {current.kept:,} of {current.candidates:,} candidates kept"
+
+
 def closest_pairs(tallies: Sequence[Tally], curator: Curator) -> list[PairPicture]:
     """The synthetic images that come nearest to a training image, relative to others, each beside it."""
     pairs = sorted((pair for tally in tallies for pair in tally.pairs), key=lambda pair: pair.relative)[:SHOWN]

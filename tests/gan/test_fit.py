@@ -22,7 +22,7 @@ from ganaug.runs import open_run
 from ganaug.settings import FitSettings
 from ganaug.synthesis.synthesize import synthesize
 
-TOOLS_FILES = ("README.md", "curation.html", "curation.json", "dataset.json", "metadata.csv", "pairs.npz")
+TOOLS_FILES = ("README.md", "curation.html", "curation.json", "dataset.json", "metadata.jsonl", "pairs.npz")
 
 
 def test_exact_files(tiny_run):
