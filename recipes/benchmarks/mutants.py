@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ import coverage
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
-from coverage_of_tests import DATA, FOLDER, TIMES
+from coverage_of_tests import DATA, FOLDER, read_tests
 from records import REPOSITORY, Bar, write_record
 from scipy import stats
 
@@ -100,17 +99,6 @@ def draw_mutants(number: int) -> list[Mutant]:
     ]
     rng.shuffle(chosen)
     return chosen
-
-
-def read_times() -> dict[str, float]:
-    """Seconds of each test, by its name for pytest."""
-    found = {}
-    for case in ElementTree.parse(TIMES).iter("testcase"):
-        name = (case.get("classname") or "").split(".")[-1]
-        file = case.get("file") or ""
-        inside = "" if Path(file).stem == name else f"{name}::"
-        found[f"{file}::{inside}{case.get('name')}"] = float(case.get("time") or 0)
-    return found
 
 
 def read_contexts(file: str) -> dict[int, set[str]]:
@@ -250,7 +238,7 @@ def main() -> None:
         for each in drawn
         if each not in findings or (arguments.again and findings[each]["found"] in ("survived", "late"))
     ]
-    times = read_times()
+    times, _ = read_tests()
     for name in PRELOADED:
         importlib.import_module(name)
     workers = []
