@@ -21,7 +21,7 @@ from records import REPOSITORY, Bar, write_record
 
 LINES, BRANCHES = 0.92, 0.85
 FOLDER = REPOSITORY / "runs" / "coverage"
-DATA = FOLDER / "data"
+DATA = FOLDER / "combined"  # of all rooms
 COUNTS = ("num_statements", "covered_lines", "num_branches", "covered_branches")
 
 
@@ -60,7 +60,7 @@ def read_tests() -> tuple[dict[str, float], list[str]]:
 
 
 def read_counts() -> dict[str, dict[str, int]]:
-    """{file inside ganaug: COUNTS} from the data of the last run."""
+    """{file inside ganaug: COUNTS} from the data of the rooms, which are combined."""
     measured = coverage.Coverage(data_file=str(DATA), config_file=str(REPOSITORY / "pyproject.toml"))
     DATA.unlink(missing_ok=True)
     measured.combine([str(path) for path in sorted(FOLDER.glob("*/data"))], keep=True)
