@@ -4,6 +4,8 @@ tests/old/VERSION.zip was made by that version's `fit`, `synthesize` and `compar
 classifiers, none of the trainings' single pieces, and weights but the generator's that have few digits.
 """
 
+import re
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from ganaug.data.manifest import read_manifest
 from ganaug.runs import read_json
 from ganaug.study.comparison import read_comparison
 
-VERSIONS = sorted(path for path in (Path(__file__).parent / "old").glob("*.zip"))
+ROOT = Path(__file__).parents[1]
+VERSIONS = sorted((ROOT / "tests/old").glob("*.zip"))
 
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=lambda path: path.stem)
@@ -75,7 +78,8 @@ def test_a_synthetic_folder_is_still_a_data_set(old):
     assert (table["source"] == "synthetic").all() and table["nearest_real"].ne("").all()
 
 
-def test_the_present_version_has_a_folder_or_will_have_one_when_it_is_released():
-    """A release of 0.2.0 adds tests/old/0.2.0.zip; only folders of the same major version need to be read."""
-    majors = {path.stem.split(".")[0] for path in VERSIONS}
-    assert package.__version__.split(".")[0] in majors
+def test_every_version_with_a_folder_and_the_present_one_are_in_the_changelog():
+    told = re.findall(r"^## (\d+\.\d+\.\d+)$", (ROOT / ".github/CHANGELOG.md").read_text(), re.MULTILINE)
+    assert {path.stem for path in VERSIONS} | {package.__version__} <= set(told)
+    assert told == sorted(told, key=lambda version: [int(part) for part in version.split(".")], reverse=True)
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == package.__version__
