@@ -80,7 +80,7 @@ def near_pairs(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     They correlate above `MIN_CORRELATION` and nowhere differ by more than `MAX_DIFFERENCE`: saving, resizing and
     brightening an image change it a little everywhere, another object in the same place changes few pixels much.
     """
-    flat = fingerprints.reshape(len(fingerprints), -1)
+    flat = fingerprints.reshape(len(fingerprints), SIDE * SIDE)  # also of none
     return np.concatenate([np.empty((0, 2), np.int64), *_pairs_by_block(flat)])
 
 

@@ -3,7 +3,8 @@ import zipfile
 
 import pytest
 
-from ganaug.data.source import open_source
+from ganaug.data import source as sources
+from ganaug.data.source import open_source, open_unlabeled
 from ganaug.errors import GanaugError
 
 
@@ -136,6 +137,57 @@ def test_a_damaged_member_is_an_error_of_that_file(make_folder, make_zip):
     source.read("cat/0.png")
     with pytest.raises(GanaugError, match="cannot be read"):
         source.read("cat/1.png")
+
+
+def test_a_member_that_unpacks_to_too_much_is_an_error_of_that_file(make_folder, make_zip, monkeypatch):
+    source = open_source(make_zip(make_folder({"cat": 2}), ""))
+    size = len(source.read("cat/0.png"))
+    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", size)
+    assert len(source.read("cat/0.png")) == size
+    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", size - 1)
+    with pytest.raises(GanaugError, match=f"too large: {size:,} bytes"):
+        source.read("cat/0.png")
+
+
+def test_a_file_that_has_gone_since_is_an_error_of_that_file(make_folder):
+    folder = make_folder({"cat": 2})
+    source = open_source(folder)
+    (folder / "cat/0.png").unlink()
+    with pytest.raises(GanaugError, match="cannot be read"):
+        source.read("cat/0.png")
+    assert source.read("cat/1.png")
+
+
+def test_a_zip_with_a_password_is_refused(make_folder, make_zip):
+    path = make_zip(make_folder({"cat": 1}), "")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1  # the flag of an encrypted member, in the directory at the end
+    path.write_bytes(content)
+    with pytest.raises(GanaugError, match=r"protected by a password\. Unpack it"):
+        open_source(path)
+
+
+def test_labels_of_images_that_are_not_there_are_refused(make_folder):
+    folder = make_folder({"a": 1})
+    (folder / "dataset.json").write_text('{"labels": [["a/0.png", 3]]}')
+    assert open_source(folder).class_names == ("3",)
+    (folder / "dataset.json").write_text('{"labels": [["b/0.png", 3]]}')
+    with pytest.raises(GanaugError, match="labels no image that is there"):
+        open_source(folder)
+
+
+def test_unlabeled_images_lie_anywhere_or_are_a_single_file(make_folder, tmp_path):
+    folder = make_folder({"": 1, "deep/er": 2, "train/cat": 1})
+    (folder / "notes.txt").write_text("")
+    found = open_unlabeled(folder)
+    assert [file.name for file in found.files] == ["0.png", "deep/er/0.png", "deep/er/1.png", "train/cat/0.png"]
+    assert {(file.class_name, file.split) for file in found.files} == {("", None)} and found.class_names == ()
+    alone = open_unlabeled(folder / "deep/er/1.png")
+    assert [file.name for file in alone.files] == ["1.png"]
+    assert alone.read("1.png") == found.read("deep/er/1.png")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(GanaugError, match="holds no images"):
+        open_unlabeled(tmp_path / "none")
 
 
 def test_identity_changes_with_the_content_only(make_folder, make_zip):
