@@ -20,6 +20,7 @@ from ..runs import written_whole
 from .source import SUFFIXES, Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
+TEMPORARY = f".{NAME}.tmp"  # while the folder is filled
 JOURNAL = ".decisions.jsonl"  # what people have decided and the manifest may not have yet: {"file", "kept"} a line
 BY_HAND = "by-hand"  # the reason against what a person has rejected
 
@@ -53,20 +54,32 @@ TEXT = ("file", "class", "source", "reasons", "checkpoint", "nearest_real", "ori
 
 
 @contextmanager
-def manifest_writer(folder: Path) -> Iterator[Callable[[Row], None]]:
-    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded."""
-    temporary = folder / f".{NAME}.tmp"
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+def manifest_writer(folder: Path, size: int = 0) -> Iterator[tuple[Callable[[Row], None], Callable[[], int]]]:
+    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded, and one that tells the
+    size in bytes of all rows so far, which it hands to the system. With `size`, goes on behind the rows that have been written."""
+    temporary = folder / TEMPORARY
+    with temporary.open("a" if size else "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        if not size:
+            writer.writerow(COLUMNS)
 
         def write(row: Row) -> None:
             writer.writerow(["" if value is None else value for value in (getattr(row, f.name) for f in fields(Row))])
 
-        yield write
+        def measure() -> int:
+            file.flush()
+            return os.fstat(file.fileno()).st_size
+
+        yield write, measure
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / NAME)
+
+
+def parse_files(path: Path) -> set[str]:
+    """The files that a manifest names, whole or not."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row[COLUMNS.index("file")] for row in csv.reader(file)}
 
 
 def read_manifest(folder: Path, rejected: bool = False) -> pd.DataFrame:
