@@ -14,6 +14,7 @@ seconds. CONSTANTS of the program are smaller than usual there, so that seconds 
 
 import argparse
 import csv
+import importlib
 import io
 import json
 import os
@@ -45,18 +46,18 @@ from ganaug.study import cost
 from ganaug.synthesis import synthesize
 
 CONSTANTS: list[tuple[Any, str, Any]] = [
-    (judge, "NUM_UPDATES", 4),
+    (judge, "NUM_UPDATES", 2),
     (convergence, "RIVAL_STEPS", 1),
     (convergence, "NUM_JUDGED", 1),
     (validation, "IMAGES_PER_CLASS", 4),
-    (member, "MIN_STEPS_BETWEEN", 4),
+    (member, "MIN_STEPS_BETWEEN", 3),
     (cost, "PROBE_UPDATES", 2),
     (synthesize, "SAVE_INTERVAL", 0.0),
 ]
 RECIPE = {
     "data": {"image_size": 16},
     "fit": {
-        "steps": 24,
+        "steps": 12,
         "width": 4,
         "latent_size": 4,
         "batch_size": 8,
@@ -73,7 +74,7 @@ RECIPE = {
         "arms": ["scratch/real", "scratch/real+synthetic", "discriminator/real"],
         "gans": 2,
         "seeds": 2,
-        "updates": 4,
+        "updates": 2,
         "tune": False,
         "batch_size": 6,
         "pool_per_class": 4,
@@ -244,30 +245,27 @@ def begin(stage: Stage) -> None:
     shutil.copytree(stage.before, stage.place, dirs_exist_ok=True)
 
 
-def prepare(work: Path, place: Path, log: Path) -> list[Stage]:
-    """The stages, each run once to its end."""
+def commands_in(work: Path, place: Path) -> dict[str, tuple[str, ...]]:
+    """The commands of the stages in `place`, on data in `work` that are written here."""
     data, recipe = work / "data", work / "recipe.yaml"
     write_data(data)
     recipe.write_text(json.dumps(RECIPE))  # which is YAML, too
+    run, made, study = (str(place / name) for name in ("run", "made", "study"))
+    with_recipe = ("--recipe", str(recipe))
+    return {
+        "fit": ("fit", str(data), "--out", run, *with_recipe),
+        "synthesize": ("synthesize", run, "--out", made, "--per-class", str(PER_CLASS), *with_recipe),
+        "compare": ("compare", run, "--out", study, *with_recipe),
+    }
+
+
+def prepare(work: Path, place: Path, log: Path) -> list[Stage]:
+    """The stages, each run once to its end."""
     (work / "before-fit").mkdir()
     (work / "before-fit/notes.txt").write_text("of somebody else\n")
-    commands = {
-        "fit": ("fit", data, "--out", place / "run", "--recipe", recipe),
-        "synthesize": (
-            "synthesize",
-            place / "run",
-            "--out",
-            place / "made",
-            "--per-class",
-            PER_CLASS,
-            "--recipe",
-            recipe,
-        ),
-        "compare": ("compare", place / "run", "--out", place / "study", "--recipe", recipe),
-    }
     stages = []
-    for name, command in commands.items():
-        stage = Stage(name, place, work / f"before-{name}", tuple(map(str, command)), {}, 0.0)
+    for name, command in commands_in(work, place).items():
+        stage = Stage(name, place, work / f"before-{name}", command, {}, 0.0)
         begin(stage)
         begun, room = time.monotonic(), used(place)
         if run(stage.arguments, log) != 0:
@@ -368,11 +366,56 @@ def try_full(stage: Stage, rng: random.Random, log: Path) -> dict[str, Any]:
     }
 
 
+def preload(work: Path) -> None:
+    """Imports what the commands import when they need it, as a first process tells, so that no other one has to. Nothing is computed
+    here: torch does not go on after a fork once it has computed gradients."""
+    names = work / "modules.json"
+    if not (process := os.fork()):
+        stages = work / "first"
+        (stages / "disk").mkdir(parents=True)
+        for arguments in commands_in(stages, stages / "disk").values():
+            command_line(list(arguments), standalone_mode=False)
+        names.write_text(json.dumps(sorted(sys.modules)))
+        os._exit(0)
+    os.waitpid(process, 0)
+    for name in json.loads(names.read_text()):
+        with suppress(Exception):
+            importlib.import_module(name)
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, "a process of several threads is not forked safely"
+
+
+def measure(work: Path, num_kills: int, num_full: int, seed: int) -> None:
+    """The tries of one job; what was found is found.json."""
+    rng, log, disk = random.Random(seed), work / "log.txt", work / "disk"
+    disk.mkdir()
+    stages = prepare(work, disk, log)
+    kills: list[dict[str, Any]] = []
+    full: list[dict[str, Any]] = []
+    for _ in range(num_kills):
+        name = rng.choices(STAGES, [SHARES[stage] for stage in STAGES])[0]
+        kills.append(try_kill(next(stage for stage in stages if stage.name == name), rng, log))
+        print(seed, len(kills), {key: value for key, value in kills[-1].items() if key != "share"}, flush=True)
+    if num_full:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], check=True)
+        try:
+            for number in range(num_full):
+                full.append(try_full(stages[(seed + number) % len(stages)], rng, log))
+                print(seed, number, full[-1], flush=True)
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+    told = [
+        {"name": stage.name, "seconds": round(stage.seconds, 2), "files": len(stage.left), "bytes": stage.size}
+        for stage in stages
+    ]
+    (work / "found.json").write_text(json.dumps({"stages": told, "kills": kills, "full": full}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--full", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="tries at a time")
     parser.add_argument("--work", type=Path, help="a folder to work in; a temporary one by default")
     arguments = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # a process of one thread may be forked safely
@@ -383,26 +426,24 @@ def main() -> None:
     for module, name, value in CONSTANTS:
         assert hasattr(module, name), (module, name)
         setattr(module, name, value)
-    rng = random.Random(arguments.seed)
+    parts = []
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-        work, log = Path(folder), Path(folder) / "log.txt"
-        (work / "disk").mkdir()
-        stages = prepare(work, work / "disk", log)
-        kills, full = [], []
-        for number in range(arguments.kills):
-            name = rng.choices(STAGES, [SHARES[stage] for stage in STAGES])[0]
-            kills.append(try_kill(next(stage for stage in stages if stage.name == name), rng, log))
-            print(number, {key: value for key, value in kills[-1].items() if key != "share"}, flush=True)
-        if arguments.full:
-            begin(replace(stages[0], before=work / "before-fit"))
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(work / "disk")], check=True)
-            try:
-                for number in range(arguments.full):
-                    full.append(try_full(stages[number % len(stages)], rng, log))
-                    print(number, full[-1], flush=True)
-            finally:
-                with suppress(subprocess.CalledProcessError):
-                    subprocess.run(["umount", str(work / "disk")], check=True)
+        work = Path(folder)
+        preload(work)
+        workers = []
+        for job in range(arguments.jobs):
+            counts = [
+                count // arguments.jobs + (job < count % arguments.jobs) for count in (arguments.kills, arguments.full)
+            ]
+            (work / str(job)).mkdir()
+            if not (process := os.fork()):
+                measure(work / str(job), *counts, arguments.seed + job)
+                os._exit(0)
+            workers.append(process)
+        for job, process in enumerate(workers):
+            os.waitpid(process, 0)
+            parts.append(json.loads((work / str(job) / "found.json").read_text()))
+    kills, full = ([each for part in parts for each in part[name]] for name in ("kills", "full"))
     alike = sum(each["alike"] for each in kills)
     halves = sum(len(each["half"]) for each in (*kills, *full))
     damaged = sum(len(each["damaged"]) for each in full)
@@ -418,8 +459,7 @@ def main() -> None:
             Bar("full disks after which it ends alike", f"{went_on} of {len(full)}", "all", went_on == len(full)),
         ]
     measured = {
-        "seconds": {stage.name: round(stage.seconds, 2) for stage in stages},
-        "files": {stage.name: len(stage.left) for stage in stages},
+        "stages": [part["stages"] for part in parts],
         "not_compared_for_their_times": {
             "metrics.csv, gan.csv": "the column seconds",
             "member.json": "seconds",
@@ -432,7 +472,7 @@ def main() -> None:
         "kills": kills,
         "full": full,
     }
-    write_record("crashes", bars, measured, seeds=[arguments.seed])
+    write_record("crashes", bars, measured, seeds=[arguments.seed + job for job in range(arguments.jobs)])
 
 
 if __name__ == "__main__":
