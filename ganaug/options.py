@@ -73,8 +73,9 @@ class Ganaug(click.Group):
             click.echo(f"{error}.{going_on(ctx, error)}", err=True)
             code = 128 + error.number  # as shells say it
         except OSError as error:
-            full = ": the disk is full" if is_full(error) else ""
-            reason = f"{error.strerror}: {error.filename}{full}" if error.strerror and error.filename else str(error)
+            where = f": {error.filename}" if error.filename else ""
+            reason = f"{error.strerror}{where}" if error.strerror else str(error)
+            reason = f"the disk is full{where} cannot be written" if is_full(error) else reason
             click.echo(f"error: {reason}.{going_on(ctx, error)}", err=True)
         except (MemoryError, RuntimeError) as error:  # torch has a name of its own for it on a GPU alone
             if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):

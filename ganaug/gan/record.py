@@ -60,8 +60,9 @@ class Metrics:
 
     def save(self) -> None:
         self.board.flush()
-        with written_whole(self.path) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        if self.rows:  # a training may be stopped before the first
+            with written_whole(self.path) as temporary:
+                pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
 
 @torch.no_grad()
