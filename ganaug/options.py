@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,7 +14,7 @@ from click.shell_completion import CompletionItem
 from .errors import GanaugError, suggest
 from .progress import format_duration
 from .recipe import load_recipe_mapping
-from .runs import is_full
+from .runs import RunFolder, is_full
 from .sessions import BEGUN, Stopped, signals_raise
 from .settings import ARM_NAMES, Recipe, parse_duration
 
@@ -92,9 +93,16 @@ def going_on(ctx: click.Context, error: BaseException) -> str:
     if name not in RESUMABLE:
         return ""
     begun = BEGUN in getattr(error, "__notes__", ())
-    again = ["--resume"] if name == "fit" and begun and "--resume" not in arguments else []
+    again = ["--resume"] if name == "fit" and "--resume" not in arguments and holds_run(arguments) else []
     kept = "What was finished is kept; go on" if begun else "Begin again"
     return f" {kept} with: {shlex.join(['ganaug', *arguments, *again])}"
+
+
+def holds_run(arguments: list[str]) -> bool:
+    """Whether the folder after --out holds a run that may be gone on with; before that, it begins anew."""
+    found = [after for each, after in pairwise(arguments) if each == "--out"]
+    found += [each.removeprefix("--out=") for each in arguments if each.startswith("--out=")]
+    return any(RunFolder(Path(out)).info.is_file() for out in found)
 
 
 def setting(key: str, *names: str) -> Callable[[Command], Command]:

@@ -13,7 +13,7 @@ from typing import Any
 from .errors import GanaugError
 
 LOCK = ".lock"  # in a run or a study; `.NAME.lock` beside a folder NAME that appears when it is whole
-PATIENCE = 2.0  # seconds to wait for a lock: the workers of a killed study end within LOOK_INTERVAL
+PATIENCE = 3.0  # seconds to wait for a lock: the workers of a killed study end within LOOK_INTERVAL
 LOOK_INTERVAL = 0.5
 BEGUN = "there is something to go on with"  # a note at errors that ended the work in a folder which is not empty
 HALF = re.compile(r"\..+\.\d+\.tmp")  # a file that runs.written_whole was writing
@@ -38,7 +38,7 @@ def sole(lock: Path, folder: Path) -> Iterator[None]:
     home = lock.parent
     made = [path for path in (home, *home.parents) if not path.exists()]
     if home.exists() and not home.is_dir():
-        raise GanaugError(f"{home} is a file. Give a new or empty folder as --out.")
+        raise GanaugError(f"{home} is not empty but a file. Give a new or empty folder as --out.")
     home.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock, timeout=PATIENCE)
     try:

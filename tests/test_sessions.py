@@ -65,7 +65,7 @@ def test_an_error_says_whether_something_was_begun(tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(GanaugError, match="is a file"), sole(tmp_path / "run" / LOCK, tmp_path / "run"):
+    with pytest.raises(GanaugError, match="but a file"), sole(tmp_path / "run" / LOCK, tmp_path / "run"):
         pass
     assert (tmp_path / "run").read_text() == "mine"
 

@@ -54,11 +54,11 @@ TEXT = ("file", "class", "source", "reasons", "checkpoint", "nearest_real", "ori
 
 
 @contextmanager
-def manifest_writer(folder: Path, size: int = 0) -> Iterator[tuple[Callable[[Row], None], Callable[[], int]]]:
-    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded, and one that tells the
-    size in bytes of all rows so far, which it hands to the system. With `size`, goes on behind the rows that have been written."""
+def manifest_writer(folder: Path, size: int = 0) -> Iterator[Callable[[Row], None]]:
+    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded. Until then its rows are
+    in TEMPORARY, each at once; with `size`, the first bytes of that are gone on with."""
     temporary = folder / TEMPORARY
-    with temporary.open("a" if size else "w", encoding="utf-8", newline="") as file:
+    with temporary.open("a" if size else "w", buffering=1, encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if not size:
             writer.writerow(COLUMNS)
@@ -66,11 +66,7 @@ def manifest_writer(folder: Path, size: int = 0) -> Iterator[tuple[Callable[[Row
         def write(row: Row) -> None:
             writer.writerow(["" if value is None else value for value in (getattr(row, f.name) for f in fields(Row))])
 
-        def measure() -> int:
-            file.flush()
-            return os.fstat(file.fileno()).st_size
-
-        yield write, measure
+        yield write
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / NAME)

@@ -309,12 +309,12 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
                 "Leave them as they were, or give another --out."
             )
         return wanted
-    found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"} - {LOCK}
-    if resume and not found:
+    if resume:  # what is given may be less than what it was begun with
         raise GanaugError(f"{folder.root} holds no run to go on with. Repeat the command without --resume.")
     wanted = load_recipe(recipe)
     if wanted.data.unlabeled is not None:
         refuse_inside(wanted.data.unlabeled, folder.root, "unlabeled images")
+    found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"} - {LOCK}
     if not found <= _EARLY_FILES:
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
     return wanted

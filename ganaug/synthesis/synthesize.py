@@ -14,7 +14,7 @@ import torch
 from ..data.cache import load
 from ..data.images import encode_png
 from ..data.interop import metadata_columns, write_dataset_json, write_metadata
-from ..data.manifest import Row, manifest_writer, read_manifest, require_parquet, write_parquet
+from ..data.manifest import TEMPORARY, Row, manifest_writer, read_manifest, require_parquet, write_parquet
 from ..data.source import open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
@@ -77,12 +77,11 @@ def synthesize(
         request = describe_request(folder, info, resolved, counts, place)
         tallies, size = open_halfway(partial, request, counts)
         real = [] if with_real is None else copy_real(folder, with_real, partial)
-        with manifest_writer(partial, size) as (write, measure):
+        with manifest_writer(partial, size) as write:
 
             def save() -> None:
-                size = measure()
                 sync_disks()
-                save_halfway(partial, request, tallies, size)
+                save_halfway(partial, request, tallies, (partial / TEMPORARY).stat().st_size)
 
             if any(counts.values()):
                 curator = open_curator(folder, resolved, place)

@@ -181,8 +181,7 @@ def run(arguments: tuple[str, ...], log: Path) -> int | None:
 
 def again(stage: Stage) -> tuple[str, ...]:
     """The command that goes on with a killed one."""
-    out = stage.place / "run"
-    begun = stage.name == "fit" and out.is_dir() and any(path.name != ".lock" for path in out.iterdir())
+    begun = stage.name == "fit" and (stage.place / "run/run.json").is_file()
     return (*stage.arguments, "--resume") if begun else stage.arguments
 
 
