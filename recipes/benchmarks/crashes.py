@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -148,8 +149,6 @@ def start(arguments: tuple[str, ...], log: Path) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -439,7 +438,10 @@ def main() -> None:
             ]
             (work / str(job)).mkdir()
             if not (process := os.fork()):
-                measure(work / str(job), *counts, arguments.seed + job)
+                try:
+                    measure(work / str(job), *counts, arguments.seed + job)
+                except BaseException:
+                    traceback.print_exc()
                 os._exit(0)
             workers.append(process)
         for job, process in enumerate(workers):
