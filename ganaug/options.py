@@ -1,8 +1,10 @@
 """What the commands share: the group, with its manual and its errors, and options that are settings of a recipe."""
 
 import re
+import shlex
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,6 +14,8 @@ from click.shell_completion import CompletionItem
 from .errors import GanaugError, suggest
 from .progress import format_duration
 from .recipe import load_recipe_mapping
+from .runs import RunFolder, is_full
+from .sessions import BEGUN, Stopped, signals_raise
 from .settings import ARM_NAMES, Recipe, parse_duration
 
 BAD_INPUT = 2  # exit code, as of a wrong option
@@ -24,6 +28,9 @@ SECTIONS = {  # of the manual, in the order of use
     "All of it": ("run", "demo"),
     "Beside": ("status", "completion"),
 }
+
+RESUMABLE = ("fit", "synthesize", "compare", "run", "demo")
+ARGUMENTS = "ganaug.arguments"
 
 Command = Callable[..., Any]
 PATH = click.Path(path_type=Path)
@@ -52,20 +59,50 @@ class Ganaug(click.Group):
             raise click.UsageError(f"no command {name!r}: {suggest(name, self.list_commands(ctx))}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
+        code = BAD_INPUT
         try:
-            return super().invoke(ctx)
+            with signals_raise():
+                return super().invoke(ctx)
         except GanaugError as error:
             click.echo(f"error: {error}", err=True)
-        except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            click.echo(f"error: {error.strerror}: {error.filename}", err=True)
+        except Stopped as error:
+            click.echo(f"{error}.{going_on(ctx, error)}", err=True)
+            code = 128 + error.number  # as shells say it
         except OSError as error:
-            click.echo(f"error: {error}", err=True)
+            where = f": {error.filename}" if error.filename else ""
+            reason = f"{error.strerror}{where}" if error.strerror else str(error)
+            reason = f"the disk is full{where} cannot be written" if is_full(error) else reason
+            click.echo(f"error: {reason}.{going_on(ctx, error)}", err=True)
         except (MemoryError, RuntimeError) as error:  # torch has a name of its own for it on a GPU alone
             if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
                 raise
-            click.echo("error: out of memory. Lower fit.batch_size, fit.width or data.image_size.", err=True)
-        sys.exit(BAD_INPUT)
+            lower = "Lower fit.batch_size, fit.width or data.image_size."
+            click.echo(f"error: out of memory. {lower}{going_on(ctx, error)}", err=True)
+        sys.exit(code)
+
+
+def going_on(ctx: click.Context, error: BaseException) -> str:
+    """The end of a message: how to go on with a command that was ended by no fault of its own."""
+    arguments: list[str] = ctx.meta[ARGUMENTS]
+    name = next((each for each in arguments if not each.startswith("-")), "")
+    if name not in RESUMABLE:
+        return ""
+    begun = BEGUN in getattr(error, "__notes__", ())
+    again = ["--resume"] if name == "fit" and "--resume" not in arguments and holds_run(arguments) else []
+    kept = "What was finished is kept; go on" if begun else "Begin again"
+    return f" {kept} with: {shlex.join(['ganaug', *arguments, *again])}"
+
+
+def holds_run(arguments: list[str]) -> bool:
+    """Whether the folder after --out holds a run that may be gone on with; before that, it begins anew."""
+    found = [after for each, after in pairwise(arguments) if each == "--out"]
+    found += [each.removeprefix("--out=") for each in arguments if each.startswith("--out=")]
+    return any(RunFolder(Path(out)).info.is_file() for out in found)
 
 
 def setting(key: str, *names: str, default: Any = None) -> Callable[[Command], Command]:

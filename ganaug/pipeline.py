@@ -15,6 +15,7 @@ from .gan.training import fit
 from .recipe import RecipeLike, dump_recipe, load_recipe
 from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
+from .sessions import LOCK, sole, sweep
 from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, Recipe, parse_budget
 from .study.case import refuse_hopeless, refuse_leaky
 from .study.compare import compare
@@ -46,13 +47,19 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
     recipe: settings of the stages that differ from the defaults; see `ganaug.load_recipe`.
 
     Returns the `Result`: the verdict, and where everything is. Every stage that `out` holds complete is skipped, an interrupted one goes
-    on. Raises `GanaugError` as the stages do, and where `out` was begun with other settings.
+    on; one process at a time. Raises `GanaugError` as the stages do, and where `out` was begun with other settings.
     """
     root = Path(out)
     refuse_inside(data, root)
     if (unlabeled := load_recipe(recipe).data.unlabeled) is not None:
         refuse_inside(unlabeled, root, "unlabeled images")
+    with sole(root / LOCK, root):
+        return _run_alone(data, root, budget, recipe)
+
+
+def _run_alone(data: str | Path, root: Path, budget: str | float, recipe: RecipeLike) -> Result:
     resolved = _settle_recipe(root, budget, recipe)
+    sweep(root)
     run_folder = RunFolder(root / "run")
     if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
         verify_source(data, resolved.data.unlabeled, run_folder.data)
@@ -147,7 +154,8 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
         if load_recipe(path) != resolved:
             raise GanaugError(f"{root} was begun with other settings, see {path}. Repeat those, or give another --out.")
         return resolved
-    if root.is_dir() and not {child.name for child in root.iterdir()} <= {"digits", "recipe.yaml", "run"}:
+    known = {"digits", "recipe.yaml", "run", LOCK}
+    if not {child.name for child in root.iterdir() if child.suffix != ".tmp"} <= known:
         raise GanaugError(f"{root} is not empty and was not made by ganaug run. Give a new or empty folder as --out.")
     write_text(path, dump_recipe(resolved))
     return resolved

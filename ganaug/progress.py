@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .runs import STATUS, write_json
+from .sessions import LOCK
 
 LOGGER = logging.getLogger("ganaug")
 LOGGER.addHandler(logging.NullHandler())
@@ -195,7 +196,11 @@ def signs_in(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        _leave_sign(folder, {"ended": str(error) or type(error).__name__})
+        with suppress(OSError):
+            if {path.name for path in folder.iterdir()} - {STATUS, LOCK}:
+                _leave_sign(folder, {"ended": str(error) or type(error).__name__})
+            else:  # of nothing that has begun
+                (folder / STATUS).unlink(missing_ok=True)
         raise
     finally:
         _signed.reset(token)

@@ -42,11 +42,12 @@ class Card:
 
 def save_classifier(path: Path, state: dict[str, Tensor], card: Card) -> None:
     """Writes weights and card as one .safetensors file."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     header = json.dumps({"schema": SCHEMA, **asdict(card)}, ensure_ascii=False)
     with written_whole(path) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in state.items()}, temporary, {HEADER: header})
+        content = save({name: value.cpu().contiguous() for name, value in state.items()}, {HEADER: header})
+        temporary.write_bytes(content)  # whose errors are those of the disk
 
 
 def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:

@@ -20,6 +20,7 @@ from ..runs import written_whole
 from .source import SUFFIXES, Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
+TEMPORARY = f".{NAME}.tmp"  # while the folder is filled
 JOURNAL = ".decisions.jsonl"  # what people have decided and the manifest may not have yet: {"file", "kept"} a line
 BY_HAND = "by-hand"  # the reason against what a person has rejected
 
@@ -53,12 +54,14 @@ TEXT = ("file", "class", "source", "reasons", "checkpoint", "nearest_real", "ori
 
 
 @contextmanager
-def manifest_writer(folder: Path) -> Iterator[Callable[[Row], None]]:
-    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded."""
-    temporary = folder / f".{NAME}.tmp"
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+def manifest_writer(folder: Path, size: int = 0) -> Iterator[Callable[[Row], None]]:
+    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded. Until then its rows are
+    in TEMPORARY, each at once; with `size`, the first bytes of that are gone on with."""
+    temporary = folder / TEMPORARY
+    with temporary.open("a" if size else "w", buffering=1, encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        if not size:
+            writer.writerow(COLUMNS)
 
         def write(row: Row) -> None:
             writer.writerow(["" if value is None else value for value in (getattr(row, f.name) for f in fields(Row))])
@@ -67,6 +70,12 @@ def manifest_writer(folder: Path) -> Iterator[Callable[[Row], None]]:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / NAME)
+
+
+def parse_files(path: Path) -> set[str]:
+    """The files that a manifest names, whole or not."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row[COLUMNS.index("file")] for row in csv.reader(file)}
 
 
 def read_manifest(folder: Path, rejected: bool = False) -> pd.DataFrame:

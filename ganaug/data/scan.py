@@ -58,6 +58,11 @@ def scan(source: Source, image_size: int | None = None, how: Resize = "crop", la
             sha256 = hashlib.sha256(data).hexdigest()
             image = decode(data)
         except GanaugError as error:
+            if source.has_lost(file.name):
+                raise GanaugError(
+                    f"{source.path} vanished while it was read: {file.name} is gone. Nothing was made of a part; repeat the command once "
+                    "the data are back."
+                ) from None
             record = FileRecord(file.name, file.class_name, file.split, sha256, 0, 0, "", 0, 0, str(error))
             return record, np.zeros((SIDE, SIDE), np.float32), None
         record = FileRecord(

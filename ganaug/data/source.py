@@ -83,6 +83,11 @@ class Source:
             except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise GanaugError(f"cannot be read: {error}") from error
 
+    def has_lost(self, name: str) -> bool:
+        """Whether the file, or all of the data, was there when it was listed and is gone."""
+        place = self._places[name]
+        return not self.path.exists() or (isinstance(place, Path) and not os.path.lexists(place))
+
     def locate(self, name: str) -> Path:
         """The path of a file of a folder."""
         place = self._places[name]

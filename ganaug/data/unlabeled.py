@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import GanaugError
 from ..progress import say, warn
-from ..runs import write_text, written_whole
+from ..runs import save_array, write_text
 from .duplicates import crossing_pairs, fingerprint
 from .images import Pixels, Resize, match_channels
 from .scan import scan
@@ -45,8 +45,7 @@ class Unlabeled:
 
 def save_unlabeled(folder: Path, images: Pixels, files: Sequence[str]) -> None:
     """Images that `fit` has not looked at yet."""
-    with written_whole(folder / IMAGES) as temporary, temporary.open("wb") as file:
-        np.save(file, images)
+    save_array(folder / IMAGES, images)
     save_labels(folder, files, None)
 
 

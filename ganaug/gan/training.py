@@ -21,8 +21,10 @@ from ..errors import GanaugError
 from ..progress import format_duration, say, signs_in, track
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
+from ..sessions import LOCK, sole, sweep
 from ..settings import FitSettings, Recipe
 from .board import load_writer
+from .checkpoints import FREE
 from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
 from .selftraining import SURE, self_train
@@ -58,26 +60,30 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
 
     data: a folder of class folders, or a zip of one, flat or with train/ and test/ (see `ganaug.check`).
     out: a new or empty folder; with `resume`, one that holds an interrupted run of the same settings. A complete run is
-        left as it is.
+        left as it is. One process at a time.
     recipe: settings that differ from the defaults: a file, a `Recipe`, or a mapping such as {"fit": {"budget": "5m"}}.
 
     Raises `GanaugError` for data that cannot be used, wrong settings, or a folder that holds something else.
     """
     folder = RunFolder(Path(out))
-    resolved = _open_folder(folder, data, recipe, resume)
-    if resolved.fit.tensorboard:
-        load_writer()
-    if folder.info.is_file() and read_json(folder.info)["complete"]:
-        say(f"{out}: the training is complete already")
-        return folder.root
-    device = resolve_device(resolved.fit.device)
-    with signs_in(folder.root):
-        if folder.info.is_file():
-            images = load(folder.data)  # as it was split when the run began
-        else:
-            images, report = prepare(data, resolved.data, folder.data, device.type)
-            write_json(folder.check, report.to_json())
-        train_run(folder, str(data), images, resolved, device)
+    if not folder.info.is_file():
+        refuse_inside(data, folder.root)
+    with sole(folder.root / LOCK, folder.root):
+        resolved = _open_folder(folder, data, recipe, resume)
+        sweep(folder.root)
+        if resolved.fit.tensorboard:
+            load_writer()
+        if folder.info.is_file() and read_json(folder.info)["complete"]:
+            say(f"{out}: the training is complete already")
+            return folder.root
+        device = resolve_device(resolved.fit.device)
+        with signs_in(folder.root):
+            if folder.info.is_file():
+                images = load(folder.data)  # as it was split when the run began
+            else:
+                images, report = prepare(data, resolved.data, folder.data, device.type)
+                write_json(folder.check, report.to_json())
+            train_run(folder, str(data), images, resolved, device)
     return folder.root
 
 
@@ -86,6 +92,12 @@ def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed:
     prepared images, of which those with an empty one are left out, and another seed. Where it was left open which reflections
     keep the class, its own training images decide. An interrupted one goes on, a complete one is left as it is.
     """
+    with sole(target.root / LOCK, target.root):
+        sweep(target.root)
+        _refit(run, target, splits, seed, device)
+
+
+def _refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int, device: str) -> None:
     info = read_json(run.info)
     if not target.info.is_file():
         resplit(run.data, target.data, splits)
@@ -307,14 +319,13 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
                 "Leave them as they were, or give another --out."
             )
         return wanted
-    if resume:
+    if resume:  # what is given may be less than what it was begun with
         raise GanaugError(f"{folder.root} holds no run to go on with. Repeat the command without --resume.")
     wanted = load_recipe(recipe)
-    refuse_inside(data, folder.root)
     if wanted.data.unlabeled is not None:
         refuse_inside(wanted.data.unlabeled, folder.root, "unlabeled images")
-    found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"}
-    if folder.root.exists() and not (folder.root.is_dir() and found <= _EARLY_FILES):
+    found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"} - {LOCK}
+    if not found <= _EARLY_FILES:
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
     return wanted
 
@@ -378,7 +389,7 @@ _EARLY_FILES = {
 }  # of a run that was
 # interrupted while it read its data: nothing in it is lost when it begins anew
 _FREE: Any = {
-    "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval", "tensorboard"},
+    "fit": FREE - {"budget", "steps"},
     "synthesize": True,
     "curation": True,
     "compare": True,

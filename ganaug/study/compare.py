@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..progress import say, signs_in, track
 from ..recipe import RecipeLike
+from ..sessions import LOCK, sole, sweep
 from .analysis import Evidence
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case, claim_folder, settle_case, verify_untouched
@@ -39,7 +40,7 @@ def compare(
     """Says whether synthetic images help: trains every arm in the same repetitions and writes the study's folder.
 
     run: a complete run, which holds the training and the untouched test images.
-    out: the study's folder, RUN/study by default. An interrupted study of the same settings goes on where it was.
+    out: the study's folder, RUN/study by default. An interrupted study of the same settings goes on where it was. One process at a time.
     synthetic: a folder of class folders, from `synthesize` or any other tool; without it, images are drawn from the run's GAN
         and from others that are trained as it was, with other seeds.
     recipe: settings of `compare`, and of `synthesize` where images are drawn, that differ from the run's own, e.g.
@@ -49,10 +50,17 @@ def compare(
     run, a folder with another study, test images that copy training images, classes that the run does not know.
     """
     case = settle_case(run, out, synthetic, recipe)
-    claim_folder(case)
-    if (case.folder / "study.json").is_file():
-        say(f"{case.folder}: the study is complete already")
-        return read_comparison(case.folder)
+    with sole(case.folder / LOCK, case.folder):
+        claim_folder(case)
+        sweep(case.folder)
+        if (case.folder / "study.json").is_file():
+            say(f"{case.folder}: the study is complete already")
+            return read_comparison(case.folder)
+        return conduct(case)
+
+
+def conduct(case: Case) -> Comparison:
+    """Does what is not done yet of a study whose folder is this process's alone."""
     with signs_in(case.folder):
         clock, pace = Clock(case.folder), pace_of(case)
         say(describe_cost(case, pace))

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..data.duplicates import SIDE
 from ..data.images import Pixels
 from ..data.manifest import Row
 from ..gan.member import load_member
@@ -100,28 +99,29 @@ def harvest_class(
     device: torch.device,
 ) -> Iterator[tuple[Row, Pixels | None]]:
     """Yields a row for each candidate of a class, with the image (C, S, S) of those that are kept: `tally.asked` of them, or as
-    many as `curation.max_candidates` for each yield. Fewer asked for are the first of more. Counts in `tally`.
+    many as `curation.max_candidates` for each yield. Fewer asked for are the first of more. Counts in `tally`, and goes on from what it
+    counts already.
 
     `index` is the class in the data, `label` in the networks.
     """
     asked = tally.asked or 0
     most = max(2, -(-asked * curation.max_candidates // CHUNK)) * CHUNK
     quota = max(1, int(curation.keep * CHUNK))
-    taken = np.zeros(len(curator.shares[index]), np.int64)
-    seen = np.empty((0, SIDE, SIDE), np.float32)
+    if not tally.candidates:
+        tally.taken = np.zeros(len(curator.shares[index]), np.int64)
     while tally.kept < asked and tally.candidates < most:
         seeds = [image_seed(settings.seed, index, tally.candidates + i) for i in range(CHUNK)]
         samples = sample(generator, discriminator, seeds, label, settings.truncation, device)
         evidence = examine_candidates(curator, samples.images, np.full(CHUNK, index), samples.realism)
-        reasons = apply_filters(evidence, curator.limits, seen, curation.without)
+        reasons = apply_filters(evidence, curator.limits, tally.seen, curation.without)
         needed = min(quota, asked - tally.kept)
         if quota == CHUNK:  # no choice: all that pass, as they come
             chosen = [i for i in range(CHUNK) if not reasons[i]][:needed]
         else:
             surest = np.argsort(-evidence.class_probability, kind="stable").tolist()
             passed = [i for i in surest if not reasons[i]]
-            chosen = choose_spread(evidence.cells, passed, curator.shares[index], taken, needed)
-        seen = np.concatenate([seen, evidence.fingerprints[chosen]])[-REMEMBERED:]
+            chosen = choose_spread(evidence.cells, passed, curator.shares[index], tally.taken, needed)
+        tally.seen = np.concatenate([tally.seen, evidence.fingerprints[chosen]])[-REMEMBERED:]
         files = [""] * CHUNK
         for position, i in enumerate(chosen):
             files[i] = f"{tally.class_name}/synthetic-{tally.kept + position:06d}.png"
@@ -129,6 +129,7 @@ def harvest_class(
         for i in [*chosen, *(i for i in range(CHUNK) if not files[i])]:
             row = replace(judged_row(curator, evidence, i, files[i], reasons[i]), seed=seeds[i])
             yield row, samples.images[i] if files[i] else None
+    tally.seen = tally.seen[:0]
 
 
 def judged_row(curator: Curator, evidence: Evidence, i: int, file: str, reasons: tuple[str, ...]) -> Row:

@@ -148,6 +148,7 @@ def our_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, bat
         generator_optimizer=optimizers[0],
         discriminator_optimizer=optimizers[1],
         rng=torch.Generator().manual_seed(0),
+        batch_size=batch,
         balance=Balance(strength=START),
         anchors=torch.zeros(2, device=device),
         spreads=torch.tensor([[1.0], [0.0]], device=device).repeat(1, NUM_CLASSES),

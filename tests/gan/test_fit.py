@@ -133,11 +133,11 @@ def test_an_interruption_before_the_second_checkpoint_loses_rows_but_nothing_els
     with monkeypatch.context() as patch:
         saved, save = [], member.save_state
 
-        def save_twice(path, state, good):
+        def save_twice(path, state, *others):
             saved.append(state.step)
             if len(saved) == 3:
                 raise KeyboardInterrupt
-            save(path, state, good)
+            save(path, state, *others)
 
         patch.setattr(member, "save_state", save_twice)
         with pytest.raises(KeyboardInterrupt):
