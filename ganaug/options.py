@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from click.shell_completion import CompletionItem
 
-from .errors import GanaugError, suggest
+from .errors import GanaugError, printable, suggest
 from .progress import format_duration
 from .recipe import load_recipe_mapping
 from .settings import ARM_NAMES, Recipe, parse_duration
@@ -56,11 +56,11 @@ class Ganaug(click.Group):
         try:
             return super().invoke(ctx)
         except GanaugError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(printable(f"error: {error}", keep="\n"), err=True)
         except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            click.echo(f"error: {error.strerror}: {error.filename}", err=True)
+            click.echo(printable(f"error: {error.strerror}: {error.filename}"), err=True)
         except OSError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(printable(f"error: {error}"), err=True)
         except (MemoryError, RuntimeError) as error:  # torch has a name of its own for it on a GPU alone
             if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
                 raise

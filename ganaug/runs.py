@@ -81,7 +81,34 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
             f"the training in {path} is not complete. Go on with: ganaug fit {info.get('source', 'DATA')} --out {path} --resume"
         )
     require_keys(folder.info, info, RUN_KEYS)
+    refuse_paths(folder.info, info["class_names"])
+    refuse_paths(folder.info, info["members"])
+    numbers = info["counts"].get("train") if isinstance(info["counts"], dict) else None
+    if (
+        not isinstance(numbers, dict)
+        or list(numbers) != info["class_names"]
+        or not all(type(number) is int and number >= 0 for number in numbers.values())
+    ):
+        raise GanaugError(
+            f"{folder.info} is damaged: its counts are not those of its classes. Fit again, with another --out."
+        )
     return folder, info
+
+
+def refuse_paths(path: Path, names: Any) -> None:
+    """Raises `GanaugError` unless what a file holds is a list of names, each of which can be that of a folder and of no other place."""
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < len(names)
+    ):
+        raise GanaugError(
+            f"{path} is damaged: expected a list of different names, got {str(names)[:60]}. Fit again, with another --out."
+        )
+    for name in names:
+        if name in ("", ".", "..") or {"/", "\0", os.sep} & set(name):
+            raise GanaugError(f"{path} is damaged: {name!r} cannot be a folder's name. Fit again, with another --out.")
 
 
 @contextmanager
@@ -127,7 +154,11 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     newer schema than this program knows."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # of numbers of thousands of digits, and of very deep brackets, too
         raise GanaugError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
         raise GanaugError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
@@ -155,6 +186,11 @@ def save_weights(path: Path, module: "torch.nn.Module") -> None:
 def checkpoint_of(path: Path) -> str:
     """What names a file of weights in a manifest: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def num_bytes(module: "torch.nn.Module") -> int:
+    """Of the module's state, also of one on the device `meta`, which takes no memory: a file of weights has no fewer."""
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
 
 
 def load_weights(path: Path, module: "torch.nn.Module") -> None:

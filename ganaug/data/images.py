@@ -83,7 +83,7 @@ def decode(data: bytes) -> Decoded:
 
     Raises `DecodeError` for what is no image, is truncated, has more than `MAX_PIXELS` pixels, more than its bytes can hold, or a NaN.
     """
-    with _opened(io.BytesIO(data)) as image, _room.taking(image.width * image.height):
+    with _opened(io.BytesIO(data), len(data)) as image, _room.taking(image.width * image.height):
         width, height = image.size
         if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
             raise DecodeError(f"a bomb: more than {MAX_SCANS} scans")
@@ -99,7 +99,7 @@ def decode(data: bytes) -> Decoded:
 
 def read_pillow(path: Path, mode: str) -> Image.Image:
     """A file as `to_mode` gives it. Raises `DecodeError`, and `OSError` where there is no such file."""
-    with path.open("rb") as file, _opened(file) as image:
+    with path.open("rb") as file, _opened(file, path.stat().st_size) as image:
         return to_mode(image, mode)
 
 
@@ -113,7 +113,7 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def peek_size(file: IO[bytes]) -> tuple[int, int]:
-    """(width, height) from the header alone, as stored. Raises `DecodeError`."""
+    """(width, height) from the header alone, as stored; how many bytes follow is not looked at. Raises `DecodeError`."""
     with _opened(file) as image:
         return image.size
 
@@ -198,11 +198,10 @@ def image_grid(images: Pixels | Sequence[Sequence[Pixels]], gap: int = 2) -> Pix
 
 
 @contextmanager
-def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+def _opened(file: IO[bytes], num_bytes: int | None = None) -> Iterator[Image.Image]:
     """Yields the image, of which only the header has been read. Every error, then or in the block, becomes a `DecodeError`."""
     try:
-        num_bytes = file.seek(0, io.SEEK_END)
-        if not num_bytes:
+        if not file.read(1):
             raise DecodeError("empty file")
         file.seek(0)
         with Image.open(file, formats=FORMATS) as image:
@@ -214,11 +213,11 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
         raise DecodeError(_explain(error)) from error
 
 
-def _refuse_bomb(image: Image.Image, num_bytes: int) -> None:
+def _refuse_bomb(image: Image.Image, num_bytes: int | None) -> None:
     pixels, limit = image.width * image.height, MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
     if pixels > limit:
         raise DecodeError(f"too large: {image.width}x{image.height} pixels, at most {limit // 10**6} million are read")
-    if pixels > max(SMALL, MAX_PIXELS_PER_BYTE * num_bytes):
+    if num_bytes is not None and pixels > max(SMALL, MAX_PIXELS_PER_BYTE * num_bytes):
         raise DecodeError(f"a bomb, or a false header: {image.width}x{image.height} pixels in {num_bytes:,} bytes")
 
 

@@ -1,12 +1,12 @@
 """Synthetic folders for other tools: metadata.csv of Hugging Face's imagefolder, dataset.json of the StyleGAN family."""
 
-import csv
 import json
 from pathlib import Path
 
 import pandas as pd
 
 from ..runs import write_text, written_whole
+from ..spreadsheet import write_csv
 
 METADATA_NAME, DATASET_NAME = "metadata.csv", "dataset.json"
 
@@ -23,14 +23,9 @@ def metadata_columns(table: pd.DataFrame) -> list[str]:
 def write_metadata(folder: Path, table: pd.DataFrame) -> None:
     """`file_name` and `label` of each image, and `metadata_columns`: beside a metadata.csv Hugging Face's `imagefolder` ignores the
     folders' names. https://huggingface.co/docs/datasets/image_dataset"""
-    columns = metadata_columns(table)
-    with (
-        written_whole(folder / METADATA_NAME) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file_name", "label", *columns))
-        writer.writerows(table[["file", "class", *columns]].itertuples(index=False))
+    chosen = table[["file", "class", *metadata_columns(table)]]
+    with written_whole(folder / METADATA_NAME) as temporary:
+        write_csv(chosen.rename(columns={"file": "file_name", "class": "label"}), temporary)
 
 
 def write_dataset_json(folder: Path, table: pd.DataFrame, class_names: tuple[str, ...]) -> None:
@@ -50,6 +45,6 @@ def rewrite_interop(folder: Path, table: pd.DataFrame) -> None:
     try:
         found = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))["class_names"]
         class_names = tuple(dict.fromkeys([*map(str, found), *table["class"]]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     write_dataset_json(folder, table, class_names)

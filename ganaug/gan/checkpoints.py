@@ -1,7 +1,7 @@
 """What a training needs to go on exactly where it was: in a file after an interruption, in memory after a divergence."""
 
 import copy
-import pickle
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,25 @@ def save_state(path: Path, state: TrainingState, good: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, state: TrainingState) -> dict[str, Any]:
-    """Inverts `save_state`. Raises `GanaugError` for a file that is damaged or made with other settings."""
+    """Inverts `save_state`; no code in the file is run. Raises `GanaugError` for one that is damaged or made with other settings."""
     try:
+        refuse_packed(path)
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         restore(state, saved["now"])
         good: dict[str, Any] = saved["good"]
-    except (RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError, EOFError) as error:
+    except Exception as error:  # what is no pickle, a damaged one, or one of something else raises nearly anything
         reason = (str(error) or "it ends too early.").splitlines()[0]
         raise GanaugError(
             f"the checkpoint {path} cannot be loaded: {reason} Delete it to train this part anew."
         ) from None
     return good
+
+
+def refuse_packed(path: Path) -> None:
+    """Raises `ValueError` unless the file is such a zip as torch.save writes: what it holds is as large as itself."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it unpacks to more than it is.")
 
 
 def is_finite(state: TrainingState) -> bool:

@@ -14,7 +14,7 @@ import torch
 
 from ..errors import GanaugError
 from ..progress import format_duration, say, track, warn
-from ..runs import RunFolder, load_weights, read_json, save_weights, write_json
+from ..runs import RunFolder, load_weights, num_bytes, read_json, save_weights, write_json
 from ..settings import FitSettings
 from .balance import START, Balance, describe
 from .board import Board
@@ -33,6 +33,8 @@ NUM_CHECKPOINTS, MIN_STEPS_BETWEEN = 20, 200  # moments that the training is jud
 FIRST_CHECKPOINT = 0.25  # share of the steps before the first of them
 DIVERGED = 1e3  # a loss beyond which nothing comes back
 MAX_ROLLBACKS = 5
+
+FILES = ("generator.safetensors", "discriminator.safetensors")
 
 Shape = dict[str, Any]
 
@@ -75,11 +77,19 @@ def load_member(folder: RunFolder, name: str) -> tuple[AnyGenerator, Discriminat
     """The averaged generator and the discriminator of a trained member, in evaluation mode on the CPU."""
     path = folder.member(name)
     try:
-        networks = build_networks(read_json(path / "member.json")["shape"])
+        shape = read_json(path / "member.json")["shape"]
+        with torch.device("meta"):  # first without memory: the file may ask for all there is
+            needed = sum(num_bytes(network) for network in build_networks(shape))
+        if needed > sum((path / file).stat().st_size for file in FILES):
+            raise ValueError("its networks are larger than their files")
+        networks = build_networks(shape)
     except KeyError as error:
         raise GanaugError(
             f"{path / 'member.json'} is damaged: it lacks {error}. Fit again, with another --out."
         ) from None
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise GanaugError(f"{path / 'member.json'} is damaged: {reason}. Fit again, with another --out.") from None
     load_networks(path, *networks)
     return networks[0].eval(), networks[1].eval()
 
@@ -334,5 +344,5 @@ def save_networks(path: Path, generator: AnyGenerator, discriminator: Discrimina
 
 
 def load_networks(path: Path, generator: AnyGenerator, discriminator: Discriminator) -> None:
-    load_weights(path / "generator.safetensors", generator)
-    load_weights(path / "discriminator.safetensors", discriminator)
+    for file, network in zip(FILES, (generator, discriminator), strict=True):
+        load_weights(path / file, network)

@@ -15,7 +15,7 @@ from ..gan.mixing import AnyGenerator
 from ..gan.strategies import STRATEGIES, generating_member
 from ..recipe import load_recipe
 from ..reporting.cards import describe_generator, model_card
-from ..runs import load_weights, open_run, read_json, save_weights
+from ..runs import load_weights, num_bytes, open_run, read_json, refuse_paths, save_weights
 from ..synthesis.plan import resolve_classes
 from ..synthesis.sample import generate, image_seed
 
@@ -165,8 +165,13 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
                 f"{model_id} is neither a folder nor a repository that can be fetched: {error}"
             ) from error
         try:
+            refuse_paths(Path(model_id) / CONFIG, list(options["class_names"]))
+            with torch.device("meta"):  # first without memory: the file may ask for all there is
+                needed = num_bytes(cls(**options))
+            if needed > path.stat().st_size:
+                raise ValueError("its networks are larger than their file")
             made = cls(**options)
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
             raise GanaugError(
                 f"{model_id} holds no generator of ganaug's: its {CONFIG} is missing or damaged ({error})."
             ) from None

@@ -28,6 +28,7 @@ from ..recipe import load_recipe
 from ..reporting.files import CURATION
 from ..reporting.pictures import MAP, PAIRS, WALKS, FeatureMap, Walks, shrunk, write_arrays
 from ..runs import read_json, written_whole
+from ..spreadsheet import write_csv
 from ..synthesis.curation import find_referees, real_images
 from ..synthesis.harvest import open_member
 from ..synthesis.sample import noise_of
@@ -86,7 +87,7 @@ def write_checkpoints(case: Case) -> None:
             row = {"member": name, "step": point["step"], "gap": point["gap"], **measured}
             rows.append(row | {"kept": int(point["step"] == found["chosen"])})
     with written_whole(case.folder / "checkpoints.csv") as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+        write_csv(pd.DataFrame(rows), temporary)
 
 
 def make_map(case: Case, pool: Labeled) -> FeatureMap:

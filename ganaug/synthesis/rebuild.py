@@ -6,13 +6,14 @@ import pandas as pd
 import torch
 
 from ..data.images import encode_png
-from ..data.manifest import NAME, read_rows
+from ..data.manifest import NAME, locate, read_rows
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..gan.strategies import STRATEGIES, generating_member
 from ..progress import track
 from ..recipe import load_recipe
 from ..runs import filled_whole, open_run
+from ..spreadsheet import write_csv
 from .harvest import open_member
 from .plan import resolve_classes
 from .sample import CHUNK, sample
@@ -62,7 +63,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
                     (partial / file).write_bytes(encode_png(image.transpose(1, 2, 0)))
                 done += len(part)
                 advance(done)
-        table.to_csv(partial / NAME, index=False)
+        write_csv(table, partial / NAME)
         finish_folder(partial, info, parquet=False)
     return {str(name): int(count) for name, count in wanted["class"].value_counts(sort=False).items()}
 
@@ -74,8 +75,22 @@ def refuse_unknown(path: Path, table: pd.DataFrame) -> None:
         raise GanaugError(
             f"{path} does not say how its images were made: it lacks {', '.join(sorted(lacking)) or 'seeds'}."
         )
+    if (
+        not all(value in range(2**63) for value in table["seed"])
+        or not table["truncation"].between(0, 1, "right").all()
+    ):
+        raise GanaugError(
+            f"{path} has a seed below 0 or above 2^63, or a truncation outside 0 to 1. Rebuild from an unchanged manifest."
+        )
     for file, name in zip(table["file"], table["class"], strict=True):
-        if PurePosixPath(file).parts != (name, PurePosixPath(file).name) or name in ("", ".", "..") or "\\" in file:
+        locate(path.parent, file)
+        if (
+            PurePosixPath(file).parts != (name, PurePosixPath(file).name)
+            or PurePosixPath(file).suffix != ".png"
+            or "\\" in file
+        ):
             raise GanaugError(
-                f"{path} names the file {file!r}; expected {name}/<file>. Rebuild from an unchanged manifest."
+                f"{path} names the file {file!r}; expected {name}/<file>.png. Rebuild from an unchanged manifest."
             )
+    if len(twice := table["file"][table["file"].duplicated()]):
+        raise GanaugError(f"{path} names {twice.iloc[0]!r} twice. Remove one of the rows.")

@@ -20,7 +20,7 @@ from ..recipe import RecipeLike, dump_recipe, load_recipe
 from ..reporting.cards import dataset_card
 from ..reporting.pairs import write_pairs_page
 from ..reporting.pictures import PAIRS, write_pairs
-from ..runs import RunFolder, filled_whole, open_run, write_json, write_text
+from ..runs import RunFolder, filled_whole, open_run, read_json, write_json, write_text
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
 from .harvest import harvest
@@ -169,11 +169,15 @@ def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
 
     Raises `GanaugError` if `data` lacks one of them or holds another image under its name.
     """
-    source = open_source(data)
+    source, info = open_source(data), read_json(folder.info)
     index = pd.read_csv(folder.data / "index.csv", dtype=str, keep_default_na=False)
     rows = []
     for number, entry in enumerate(index[index["split"] == "train"].to_dict("records")):
         name, file = entry["class"], entry["file"]
+        if name not in info["class_names"]:
+            raise GanaugError(
+                f"{folder.data / 'index.csv'} is damaged: the run has no class {name!r}. Fit again, with another --out."
+            )
         try:
             content = source.read(file)
         except (OSError, KeyError, GanaugError):
