@@ -95,7 +95,7 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
     empty = {column: [""] for column in COLUMNS if column not in TEXT}
     try:
         table = pd.read_csv(file, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values=empty)
-    except (OSError, ValueError, OverflowError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise GanaugError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     for column in set(TEXT) & set(table.columns):
         table[column] = [restore(value, column) for value in table[column]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import GanaugError
 from ..gan.member import build_generator, load_member
 from ..gan.mixing import AnyGenerator
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..recipe import load_recipe
 from ..reporting.cards import describe_generator, model_card
 from ..runs import load_weights, num_bytes, open_run, read_json, refuse_paths, save_weights
@@ -84,7 +84,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         folder, info = open_run(run)
         recipe = load_recipe(folder.recipe)
         class_names = list(info["class_names"])
-        members = STRATEGIES[info["strategy"]](len(class_names))
+        members = members_of(info["strategy"], len(class_names))
         makers = [generating_member(members, index) for index in range(len(class_names))]  # of each class
         described, weights = [], []
         for maker in dict.fromkeys(makers):

@@ -21,7 +21,7 @@ from ..data.images import to_uint8
 from ..errors import GanaugError
 from ..gan.judge import examine
 from ..gan.mixing import AnyGenerator, MixingGenerator
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..measures import Features
 from ..progress import warn
 from ..recipe import load_recipe
@@ -160,7 +160,7 @@ def make_walks(case: Case, folder: Path) -> Walks | None:
     """Walks between the noises of the first images of each class in a synthetic folder; of many classes fewer, then some classes
     alone. None of generators that mix real images, whose noise chooses these, and where no class has two images."""
     names = case.images.class_names
-    members = STRATEGIES[case.info["strategy"]](len(names))
+    members = members_of(case.info["strategy"], len(names))
     truncation = load_recipe(folder / "recipe.yaml").synthesize.truncation
     table, device = manifest.read_manifest(folder), torch.device(case.settings.device)
     table = table[(table["source"] == "synthetic") & table["seed"].notna()]

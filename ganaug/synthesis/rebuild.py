@@ -9,7 +9,7 @@ from ..data.images import encode_png
 from ..data.manifest import NAME, locate, read_rows
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..progress import track
 from ..recipe import load_recipe
 from ..runs import filled_whole, open_run
@@ -39,7 +39,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
     refuse_filled(target)
     class_names = tuple(info["class_names"])
     resolve_classes(wanted["class"].unique(), class_names)
-    members = STRATEGIES[info["strategy"]](len(class_names))
+    members = members_of(info["strategy"], len(class_names))
     place = resolve_device(device)
     torch.set_num_threads(load_recipe(folder.recipe).fit.threads or num_cores())
     with filled_whole(target) as partial, track("rebuild", len(wanted)) as advance:
@@ -75,12 +75,10 @@ def refuse_unknown(path: Path, table: pd.DataFrame) -> None:
         raise GanaugError(
             f"{path} does not say how its images were made: it lacks {', '.join(sorted(lacking)) or 'seeds'}."
         )
-    if (
-        not all(value in range(2**63) for value in table["seed"])
-        or not table["truncation"].between(0, 1, "right").all()
-    ):
+    factors = pd.to_numeric(table["truncation"], errors="coerce")
+    if not ((table["seed"] >= 0) & (factors > 0) & (factors <= 1)).all():
         raise GanaugError(
-            f"{path} has a seed below 0 or above 2^63, or a truncation outside 0 to 1. Rebuild from an unchanged manifest."
+            f"{path} has a seed below 0, or a truncation outside 0 to 1. Rebuild from an unchanged manifest."
         )
     for file, name in zip(table["file"], table["class"], strict=True):
         locate(path.parent, file)
