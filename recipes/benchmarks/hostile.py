@@ -9,6 +9,7 @@ Times are the processor's: other work on the machine does not count. Some six mi
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -24,11 +25,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mutants import write_mutants, write_seeds
 from PIL import Image
 from records import Bar, write_record
+
+if TYPE_CHECKING:
+    from traps import Material, Trap
 
 SEED = 0
 IN_A_FOLDER = 2500  # damaged images
@@ -46,6 +50,14 @@ FIT = (
     "fit.width=8",
     "--set",
     "fit.batch_size=16",
+)
+STAGES = (
+    "data.check",
+    "gan.training",
+    "synthesis.rebuild",
+    "synthesis.synthesize",
+    "classify.predictor",
+    "integrations.generator",
 )
 UNUSABLE = ("unreadable", "truncated", "ignored-file")
 
@@ -85,20 +97,19 @@ def wait_for(pid: int, folder: Path) -> Ended:
 # Damaged images
 
 
-def write_folders(work: Path, count: int) -> list[Path]:
+def write_folders(work: Path, count: int) -> Iterator[Path]:
     """Folders of class folders, one for each format, where whole images stand beside the damaged ones."""
-    folders = []
     mutants = write_mutants(count, SEED)
     for start in range(0, count, IN_A_FOLDER):
         folder = work / f"images-{start // IN_A_FOLDER}"
+        shutil.rmtree(folder, ignore_errors=True)
         for suffix, files in write_seeds(Random(SEED + start)).items():
             (folder / suffix[1:]).mkdir(parents=True)
             for number, content in enumerate(files):
                 (folder / suffix[1:] / f"whole-{number}{suffix}").write_bytes(content)
-        for _, (name, content) in zip(range(IN_A_FOLDER), mutants, strict=False):
+        for _, (name, content) in zip(range(min(IN_A_FOLDER, count - start)), mutants, strict=False):
             (folder / name.rpartition(".")[2] / name).write_bytes(content)
-        folders.append(folder)
-    return folders
+        yield folder
 
 
 def read_one_by_one(folder: Path) -> dict[str, Any]:
@@ -126,54 +137,71 @@ def read_one_by_one(folder: Path) -> dict[str, Any]:
     return {"files": found, "disputed": disputed}
 
 
-def measure_images(work: Path, count: int) -> dict[str, Any]:
-    """All figures of the damaged images."""
-    totals: dict[str, Any] = {
-        "images": 0,
-        "unusable": 0,
-        "not named": [],
-        "tracebacks": [],
-        "slow": [],
-        "mebibytes": {},
-        "seconds": {},
-    }
-    totals |= {"slowest": 0.0, "codes": {"check": [], "fit": []}, "disputed": []}
+def measure_folder(folder: Path, work: Path) -> dict[str, Any]:
+    """All figures of one folder of damaged images."""
     reader = f"import sys, json; sys.path.insert(0, {str(Path(__file__).parent)!r}); import hostile; from pathlib import Path; "
     reader += "print(json.dumps(hostile.read_one_by_one(Path(sys.argv[1]))))"
+    ended = {
+        "reader": run_process([sys.executable, "-c", reader, str(folder)], work),
+        "check": run_process([sys.executable, "-m", "ganaug", "check", "--json", str(folder)], work),
+        "fit": run_process([sys.executable, "-m", "ganaug", "fit", str(folder), *FIT], work),
+    }
+    crashed = [
+        f"{word}: {one.code} {one.errors[-300:]}"
+        for word, one in ended.items()
+        if "Traceback" in one.errors or one.code not in (0, 1)
+    ]
+    figures = {
+        "tracebacks": crashed,
+        "codes": {word: one.code for word, one in ended.items()},
+        "mebibytes": {word: round(one.mebibytes) for word, one in ended.items()},
+        "seconds": {word: round(one.seconds, 1) for word, one in ended.items()},
+    }
+    if crashed:
+        return {**figures, "images": 0, "unusable": 0, "not named": [], "slow": [], "slowest": 0.0, "disputed": []}
+    alone, checked = json.loads(ended["reader"].out), json.loads(ended["check"].out)
+    files: dict[str, tuple[float, str | None]] = alone["files"]
+    unusable = {name for name, (_, reason) in files.items() if reason is not None}
+    problems = [problem for problem in checked["problems"] if problem["kind"] in UNUSABLE]
+    named = {name.split(" (")[0] for problem in problems for name in problem["files"]}
+    readable = sum(count for counts in checked["classes"].values() for count in counts.values())
+    told = re.search(r": (\d+) readable images", ended["fit"].out)
+    missing = sorted((unusable | set(alone["disputed"])) - named)
+    if told is None or int(told[1]) != readable or readable + len(named) != len(files):
+        missing.append(f"{readable} readable and {len(named)} named of {len(files)}; fit tells {told}")
+    return {
+        **figures,
+        "images": sum("/whole-" not in name for name in files),
+        "unusable": len(unusable),
+        "not named": missing,
+        "slow": [name for name, (seconds, _) in files.items() if seconds > SLOW],
+        "slowest": round(max(seconds for seconds, _ in files.values()), 2),
+        "disputed": alone["disputed"],
+    }
+
+
+def measure_images(work: Path, count: int) -> dict[str, Any]:
+    """All figures of the damaged images; the folders that were measured already are kept."""
+    parts = []
     for folder in write_folders(work, count):
-        ended = {
-            "reader": run_process([sys.executable, "-c", reader, str(folder)], work),
-            "check": run_process([sys.executable, "-m", "ganaug", "check", "--json", str(folder)], work),
-            "fit": run_process([sys.executable, "-m", "ganaug", "fit", str(folder), *FIT], work),
-        }
-        alone, checked = json.loads(ended["reader"].out), json.loads(ended["check"].out)
-        unusable = {name for name, (_, reason) in alone["files"].items() if reason is not None}
-        problems = [problem for problem in checked["problems"] if problem["kind"] in UNUSABLE]
-        named = {
-            re.sub(r" \([^()]*(\([^()]*\)[^()]*)*\)$", "", name) for problem in problems for name in problem["files"]
-        }
-        readable = sum(count for counts in checked["classes"].values() for count in counts.values())
-        told = re.search(r": (\d+) readable images", ended["fit"].out)
-        totals["images"] += sum(not name.rpartition("/")[2].startswith("whole") for name in alone["files"])
-        totals["unusable"] += len(unusable)
-        totals["not named"] += sorted((unusable | set(alone["disputed"])) - named)
-        totals["disputed"] += alone["disputed"]
-        if told is None or int(told[1]) != readable or readable + len(named) != len(alone["files"]):
-            totals["not named"].append(
-                f"{folder.name}: {readable} readable and {len(named)} named of {len(alone['files'])}"
-            )
-        totals["slow"] += [name for name, (seconds, _) in alone["files"].items() if seconds > SLOW]
-        totals["slowest"] = max(totals["slowest"], *(seconds for seconds, _ in alone["files"].values()))
-        for word, one in ended.items():
-            if "Traceback" in one.errors or one.code not in (0, 1):
-                totals["tracebacks"].append(f"{word} {folder.name}: {one.code} {one.errors[-300:]}")
-            totals["mebibytes"][word] = round(max(totals["mebibytes"].get(word, 0), one.mebibytes))
-            totals["seconds"][word] = round(totals["seconds"].get(word, 0) + one.seconds, 1)
-        for word in totals["codes"]:
-            totals["codes"][word].append(ended[word].code)
+        kept = work / f"{folder.name}.json"
+        if not kept.is_file():
+            kept.write_text(json.dumps(measure_folder(folder, work)))
         shutil.rmtree(folder)
-        print(f"{folder.name}: {len(unusable)} unusable of {len(alone['files'])}; {totals['seconds']}", flush=True)
-    return totals
+        parts.append(json.loads(kept.read_text()))
+        print(f"{folder.name}: {kept.read_text()[:600]}", flush=True)
+    words = parts[0]["seconds"]
+    return {
+        **{key: sum(part[key] for part in parts) for key in ("images", "unusable")},
+        **{
+            key: [each for part in parts for each in part[key]]
+            for key in ("not named", "slow", "tracebacks", "disputed")
+        },
+        "slowest": max(part["slowest"] for part in parts),
+        "codes": [part["codes"] for part in parts],
+        "mebibytes": {word: max(part["mebibytes"][word] for part in parts) for word in words},
+        "seconds": {word: round(sum(part["seconds"][word] for part in parts), 1) for word in words},
+    }
 
 
 # Traps
@@ -280,23 +308,42 @@ def judge(ended: Ended, named: str | None) -> str:
     errors = [line for line in ended.errors.splitlines() if line.strip()]
     if "Traceback" in ended.errors or ended.code < 0 or ended.code > 2:
         return f"ended with {ended.code}: {ended.errors[-400:]}"
-    if named is not None and ended.code in (0, 1):
+    if named is not None and ended.out:  # the report of a check, which ends with 2 where nothing is left to train on
         return "" if named in ended.out else f"does not name {named}: {ended.out[-400:]}"
     if ended.code != 2:
         return f"was taken for good: {ended.out[-200:]}"
     starts = [line for line in errors if line.startswith("error: ")]
-    if len(starts) != 1 or errors.index(starts[0]) < len(errors) - 1 - ended.errors.count("cannot be used:") * len(
-        errors
-    ):
-        return f"is no line: {ended.errors[-400:]}"
+    if len(starts) != 1 or len(errors) != 1:
+        return f"is not one line: {ended.errors[-400:]}"
     return "" if len(starts[0]) < 700 else f"is a line of {len(starts[0])} characters"
+
+
+def all_traps(made: "Material") -> "Iterator[Trap]":
+    from trapped_weights import checkpoints, classifiers, generators, runs
+    from traps import archives, manifests, recipes
+
+    yield from archives()
+    yield from recipes(made)
+    yield from manifests(made)
+    yield from runs(made)
+    yield from checkpoints(made)
+    yield from classifiers(made)
+    yield from generators(made)
+
+
+def choose(made: "Material", count: int | None) -> "list[Trap]":
+    """All, or so many, drawn."""
+    every = list(all_traps(made))
+    return every if count is None else Random(SEED).sample(every, min(count, len(every)))
 
 
 def measure_traps(work: Path, count: int | None) -> dict[str, Any]:
     """All figures of the traps."""
     import torch
-    from traps import choose, write_material
+    from traps import write_material
 
+    for name in STAGES:  # loaded here, they cost no time in each copy of this process
+        importlib.import_module(f"ganaug.{name}")
     torch.set_num_threads(1)
     made = write_material(work / "material")
     wrong: dict[str, str] = {}
@@ -356,12 +403,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--traps", type=int, help="so many of them, drawn; all by default")
     given = parser.parse_args()
-    shutil.rmtree(given.work, ignore_errors=True)
-    given.work.mkdir(parents=True)
+    given.work.mkdir(parents=True, exist_ok=True)
     work = given.work.resolve()
-    traps = measure_traps(work, given.traps)
-    print(json.dumps(traps, indent=1), flush=True)
     images = measure_images(work, given.images)
+    kept = work / "traps.json"
+    if not kept.is_file():
+        shutil.rmtree(work / "sprung", ignore_errors=True)
+        (work / "sprung").mkdir()
+        kept.write_text(json.dumps(measure_traps(work / "sprung", given.traps)))
+    traps = json.loads(kept.read_text())
     write_record("hostile", list(bars_of(images, traps)), {"images": images, "traps": traps}, [SEED])
 
 

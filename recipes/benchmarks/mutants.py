@@ -315,33 +315,8 @@ def jpeg_extra(content: bytes, rng: Random) -> bytes:
 
 # TIFF: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 
-TAGS = (
-    256,
-    257,
-    258,
-    259,
-    262,
-    266,
-    270,
-    273,
-    277,
-    278,
-    279,
-    284,
-    296,
-    317,
-    320,
-    322,
-    323,
-    324,
-    325,
-    330,
-    338,
-    339,
-    347,
-    34665,
-    34675,
-)
+TAGS = (256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 284, 296, 317, 320, 322, 323, 324, 325, 330, 338,
+        339, 347, 34665, 34675)  # fmt: skip
 
 
 def tiff_entries(content: bytes) -> tuple[str, int, int]:
@@ -470,19 +445,8 @@ def riff_frames(content: bytes, rng: Random) -> bytes:
 
 # BMP: https://learn.microsoft.com/windows/win32/api/wingdi/ns-wingdi-bitmapinfoheader
 
-BMP_FIELDS = (
-    (2, "I"),
-    (10, "I"),
-    (14, "I"),
-    (18, "i"),
-    (22, "i"),
-    (26, "H"),
-    (28, "H"),
-    (30, "I"),
-    (34, "I"),
-    (46, "I"),
-    (50, "I"),
-)
+BMP_FIELDS = ((2, "I"), (10, "I"), (14, "I"), (18, "i"), (22, "i"), (26, "H"), (28, "H"), (30, "I"), (34, "I"),
+              (46, "I"), (50, "I"))  # fmt: skip
 
 
 def bmp_header(content: bytes, rng: Random) -> bytes:
@@ -509,40 +473,11 @@ def bmp_run_lengths(content: bytes, rng: Random) -> bytes:
 
 
 MUTATIONS: dict[str, dict[str, Mutation]] = {
-    ".png": {
-        "header": png_header,
-        "length": png_length,
-        "checksum": png_checksum,
-        "order": png_order,
-        "body": png_body,
-        "pixels": png_pixels,
-        "extra": png_extra,
-        **ANY,
-    },
-    ".jpg": {
-        "frame": jpeg_frame,
-        "length": jpeg_length,
-        "order": jpeg_order,
-        "body": jpeg_body,
-        "scans": jpeg_scans,
-        "extra": jpeg_extra,
-        **ANY,
-    },
-    ".tif": {
-        "entry": tiff_entry,
-        "size": tiff_size,
-        "order": tiff_order,
-        "chain": tiff_chain,
-        "values": tiff_values,
-        **ANY,
-    },
-    ".webp": {
-        "length": riff_length,
-        "order": riff_order,
-        "body": riff_body,
-        "size": riff_size,
-        "frames": riff_frames,
-        **ANY,
-    },
+    ".png": {"header": png_header, "length": png_length, "checksum": png_checksum, "order": png_order, "body": png_body,
+             "pixels": png_pixels, "extra": png_extra, **ANY},
+    ".jpg": {"frame": jpeg_frame, "length": jpeg_length, "order": jpeg_order, "body": jpeg_body, "scans": jpeg_scans,
+             "extra": jpeg_extra, **ANY},
+    ".tif": {"entry": tiff_entry, "size": tiff_size, "order": tiff_order, "chain": tiff_chain, "values": tiff_values, **ANY},
+    ".webp": {"length": riff_length, "order": riff_order, "body": riff_body, "size": riff_size, "frames": riff_frames, **ANY},
     ".bmp": {"header": bmp_header, "run lengths": bmp_run_lengths, **ANY},
-}
+}  # fmt: skip
