@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,7 +79,8 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
     info = read_json(folder.info)
     if not info.get("complete"):
         raise GanaugError(
-            f"the training in {path} is not complete. Go on with: ganaug fit {info.get('source', 'DATA')} --out {path} --resume"
+            f"the training in {path} is not complete. Go on with: ganaug fit {shlex.quote(str(info.get('source', 'DATA')))} "
+            f"--out {shlex.quote(str(path))} --resume"
         )
     require_keys(folder.info, info, RUN_KEYS)
     refuse_paths(folder.info, info["class_names"])
@@ -191,6 +193,15 @@ def checkpoint_of(path: Path) -> str:
 def num_bytes(module: "torch.nn.Module") -> int:
     """Of the module's state, also of one on the device `meta`, which takes no memory: a file of weights has no fewer."""
     return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+
+
+def refuse_small(needed: int, *paths: Path) -> None:
+    """Raises `GanaugError` where files of weights hold fewer bytes than networks need, whose description may ask for all memory."""
+    held = sum(path.stat().st_size for path in paths if path.is_file())
+    if held < needed:
+        raise GanaugError(
+            f"the weights {paths[0]} cannot be loaded: their networks need {needed:,} bytes, and there are {held:,}."
+        )
 
 
 def load_weights(path: Path, module: "torch.nn.Module") -> None:

@@ -118,6 +118,9 @@ def test_open_run_tells_what_is_missing(tmp_path):
     write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": False, "source": "birds.zip"})
     with pytest.raises(GanaugError, match=r"not complete.*birds\.zip.*--resume"):
         open_run(tmp_path)
+    write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": False, "source": "x; rm -rf ~"})
+    with pytest.raises(GanaugError, match=r"ganaug fit 'x; rm -rf ~' --out"):
+        open_run(tmp_path)
     write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": True})
     with pytest.raises(GanaugError, match="damaged: it lacks class_names"):
         open_run(tmp_path)

@@ -191,7 +191,9 @@ def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:
 def _list(path: Path) -> tuple[_Listing, zipfile.ZipFile | None]:
     """What lies in a folder, or in a zip, which stays open. Raises `GanaugError` for anything else."""
     if not _is_text(str(path)):
-        raise GanaugError(f"the data {printable(str(path))} has a name that is not valid UTF-8. Rename it.")
+        raise GanaugError(
+            f"the data {printable(str(path))} has a name that is not valid UTF-8, or has a carriage return. Rename it."
+        )
     if path.is_dir():
         return _list_folder(path), None
     if not path.is_file():
@@ -223,7 +225,7 @@ def _list_folder(root: Path) -> _Listing:
         for name in sorted(name for name in (*subfolders, *names) if not _is_clutter(name)):
             place, shown = Path(here, name), f"{prefix}/{name}".lstrip("/")
             if not _is_text(name):
-                unsafe.append(f"{printable(shown)} (its name is not valid UTF-8)")
+                unsafe.append(f"{printable(shown)} (its name is not valid UTF-8, or has a carriage return)")
                 continue
             if place.is_symlink():
                 target = Path(os.path.realpath(place))
@@ -314,12 +316,12 @@ def _read(place: _Place, archive: zipfile.ZipFile | None) -> bytes:
 
 
 def _is_text(name: str) -> bool:
-    """Whether the name is valid Unicode: what is not can stand neither in JSON nor in CSV."""
+    """Whether the name can stand in JSON and in CSV: it is valid Unicode, and nothing in it ends a line for some readers only."""
     try:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\r" not in name
 
 
 def _refuse_names(class_names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from ..errors import GanaugError
 from ..progress import format_duration, say, track, warn
-from ..runs import RunFolder, load_weights, num_bytes, read_json, save_weights, write_json
+from ..runs import RunFolder, load_weights, num_bytes, read_json, refuse_small, save_weights, write_json
 from ..settings import FitSettings
 from .balance import START, Balance, describe
 from .board import Board
@@ -80,8 +80,7 @@ def load_member(folder: RunFolder, name: str) -> tuple[AnyGenerator, Discriminat
         shape = read_json(path / "member.json")["shape"]
         with torch.device("meta"):  # first without memory: the file may ask for all there is
             needed = sum(num_bytes(network) for network in build_networks(shape))
-        if needed > sum((path / file).stat().st_size for file in FILES):
-            raise ValueError("its networks are larger than their files")
+        refuse_small(needed, *(path / file for file in FILES))
         networks = build_networks(shape)
     except KeyError as error:
         raise GanaugError(

@@ -15,7 +15,7 @@ from ..gan.mixing import AnyGenerator
 from ..gan.strategies import generating_member, members_of
 from ..recipe import load_recipe
 from ..reporting.cards import describe_generator, model_card
-from ..runs import load_weights, num_bytes, open_run, read_json, refuse_paths, save_weights
+from ..runs import load_weights, num_bytes, open_run, read_json, refuse_paths, refuse_small, save_weights
 from ..synthesis.plan import resolve_classes
 from ..synthesis.sample import generate, image_seed
 
@@ -168,8 +168,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
             refuse_paths(Path(model_id) / CONFIG, list(options["class_names"]))
             with torch.device("meta"):  # first without memory: the file may ask for all there is
                 needed = num_bytes(cls(**options))
-            if needed > path.stat().st_size:
-                raise ValueError("its networks are larger than their file")
+            refuse_small(needed, path)
             made = cls(**options)
         except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
             raise GanaugError(

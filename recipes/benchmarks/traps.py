@@ -55,7 +55,7 @@ def write_material(folder: Path) -> Material:
     """An untrained run and what would be made from it; seconds, since nothing is trained."""
     rng = np.random.default_rng(0)
     for name in CLASSES:
-        for split, count in (("train", 6), ("test", 3)):
+        for split, count in (("train", 12), ("test", 3)):
             (folder / "images" / split / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)

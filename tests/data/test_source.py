@@ -216,7 +216,7 @@ def test_a_link_to_what_holds_the_folder_is_not_followed(make_folder):
 def test_names_that_are_no_text_are_named_as_far_as_they_can_be(make_folder):
     root = make_folder({"cat": 1})
     shutil.copy(root / "cat/0.png", os.fsencode(root) + b"/cat/\xff.png")
-    assert open_source(root).ignored == ("cat/\\udcff.png (its name is not valid UTF-8)",)
+    assert open_source(root).ignored == ("cat/\\udcff.png (its name is not valid UTF-8, or has a carriage return)",)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "日本 語", " ", "-rf", "$(rm -rf ~)", "<b>", "%s", "a" * 200, "con"])
