@@ -2,13 +2,15 @@
 
 import json
 import logging
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
-from .errors import GanaugError
+from .errors import GanaugError, printable
 from .options import PATH, Ganaug, complete_arms, gather, settings
 from .progress import LOGGER, Lines
 from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, VERDICTS
@@ -35,6 +37,13 @@ A first session:
 """
 
 
+class PlainLines(logging.Formatter):
+    """Messages alone; what names in them may do to a terminal is shown instead."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(record.getMessage(), keep="\n")
+
+
 @click.group(
     cls=Ganaug,
     epilog=FIRST_SESSION,
@@ -48,8 +57,9 @@ def main(quiet: bool) -> None:
 
     DATA is a folder of class folders, or a zip of one. Each command says more: ganaug fit --help
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged images are told of by name
     handler = Lines()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(PlainLines())
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
 
@@ -321,9 +331,13 @@ def predict(classifier: Path, images: Path, out: Path | None, device: str) -> No
     CLASSIFIER is a file of export-classifier; IMAGES an image, or a folder or zip with images anywhere in it.
     """
     from .classify.predictor import predict as run_predict
+    from .spreadsheet import write_csv
 
     table = run_predict(classifier, images, out, device=device)
-    click.echo(table.to_csv(index=False).rstrip("\n") if out is None else f"{len(table)} predictions in {out}")
+    if out is None:
+        write_csv(table, sys.stdout)
+    else:
+        click.echo(f"{len(table)} predictions in {out}")
 
 
 @main.command(short_help="How far a training or a study has come.")

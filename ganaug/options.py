@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from click.shell_completion import CompletionItem
 
-from .errors import GanaugError, suggest
+from .errors import GanaugError, printable, suggest
 from .progress import format_duration
 from .recipe import load_recipe_mapping
 from .runs import RunFolder, is_full
@@ -69,15 +69,15 @@ class Ganaug(click.Group):
             with signals_raise():
                 return super().invoke(ctx)
         except GanaugError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(printable(f"error: {error}", keep="\n"), err=True)
         except Stopped as error:
-            click.echo(f"{error}.{going_on(ctx, error)}", err=True)
+            click.echo(printable(f"{error}.{going_on(ctx, error)}", keep="\n"), err=True)
             code = 128 + error.number  # as shells say it
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             reason = f"{error.strerror}{where}" if error.strerror else str(error)
             reason = f"the disk is full{where} cannot be written" if is_full(error) else reason
-            click.echo(f"error: {reason}.{going_on(ctx, error)}", err=True)
+            click.echo(printable(f"error: {reason}.{going_on(ctx, error)}", keep="\n"), err=True)
         except (MemoryError, RuntimeError) as error:  # torch has a name of its own for it on a GPU alone
             if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
                 raise

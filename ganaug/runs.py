@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -83,10 +84,38 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
     info = read_json(folder.info)
     if not info.get("complete"):
         raise GanaugError(
-            f"the training in {path} is not complete. Go on with: ganaug fit {info.get('source', 'DATA')} --out {path} --resume"
+            f"the training in {path} is not complete. Go on with: ganaug fit {shlex.quote(str(info.get('source', 'DATA')))} "
+            f"--out {shlex.quote(str(path))} --resume"
         )
     require_keys(folder.info, info, RUN_KEYS)
+    refuse_paths(folder.info, info["class_names"])
+    refuse_paths(folder.info, info["members"])
+    numbers = info["counts"].get("train") if isinstance(info["counts"], dict) else None
+    if (
+        not isinstance(numbers, dict)
+        or list(numbers) != info["class_names"]
+        or not all(type(number) is int and number >= 0 for number in numbers.values())
+    ):
+        raise GanaugError(
+            f"{folder.info} is damaged: its counts are not those of its classes. Fit again, with another --out."
+        )
     return folder, info
+
+
+def refuse_paths(path: Path, names: Any) -> None:
+    """Raises `GanaugError` unless what a file holds is a list of names, each of which can be that of a folder and of no other place."""
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < len(names)
+    ):
+        raise GanaugError(
+            f"{path} is damaged: expected a list of different names, got {str(names)[:60]}. Fit again, with another --out."
+        )
+    for name in names:
+        if name in ("", ".", "..") or {"/", "\0", os.sep} & set(name):
+            raise GanaugError(f"{path} is damaged: {name!r} cannot be a folder's name. Fit again, with another --out.")
 
 
 @contextmanager
@@ -190,7 +219,11 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     newer schema than this program knows."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # of numbers of thousands of digits, and of very deep brackets, too
         raise GanaugError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
         raise GanaugError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
@@ -224,6 +257,20 @@ def save_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]") -> str:
 def checkpoint_of(path: Path) -> str:
     """What names a file of weights in a manifest: the first 16 hex digits of its SHA-256."""
     return _digest(path.read_bytes())
+
+
+def num_bytes(module: "torch.nn.Module") -> int:
+    """Of the module's state, also of one on the device `meta`, which takes no memory: a file of weights has no fewer."""
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+
+
+def refuse_small(needed: int, *paths: Path) -> None:
+    """Raises `GanaugError` where files of weights hold fewer bytes than networks need, whose description may ask for all memory."""
+    held = sum(path.stat().st_size for path in paths if path.is_file())
+    if held < needed:
+        raise GanaugError(
+            f"the weights {paths[0]} cannot be loaded: their networks need {needed:,} bytes, and there are {held:,}."
+        )
 
 
 def load_weights(path: Path, module: "torch.nn.Module", checkpoint: str | None = None) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,9 @@ from ..devices import resolve_device
 from ..errors import GanaugError
 from ..gan.networks import Backbone
 from ..progress import Advance, track, warn
-from ..runs import SCHEMA, written_whole
+from ..runs import SCHEMA, num_bytes, written_whole
+from ..settings import IMAGE_SIZES, LARGEST_MODEL_SIZE
+from ..spreadsheet import write_csv
 from .backbones import OWN, Classifier, build_torchvision
 from .training import predict as predict_arrays
 
@@ -59,7 +62,7 @@ def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise GanaugError(f"{path} cannot be read as a classifier: {error}. {HOW_TO_MAKE}") from None
     if not isinstance(header, dict):
         raise GanaugError(f"{path} holds weights, but no classifier of ganaug's. {HOW_TO_MAKE}")
@@ -67,11 +70,27 @@ def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:
         raise GanaugError(f"{path} was written by another version of ganaug. {HOW_TO_MAKE}")
     try:
         card = Card(**{**header, "class_names": tuple(header["class_names"])})
+        refuse_card(card)
+        with torch.device("meta"):  # first without memory: the card may ask for all there is
+            needed = num_bytes(build(card, state))
+        if needed > Path(path).stat().st_size:
+            raise ValueError("its network is larger than the file")
         model = build(card, state)
         model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
         raise GanaugError(f"{path} is damaged: {str(error).splitlines()[0]}. {HOW_TO_MAKE}") from None
     return model.eval(), card
+
+
+def refuse_card(card: Card) -> None:
+    """Raises `ValueError` for a card that no study writes."""
+    names = card.class_names
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("its classes have no names")
+    if card.image_size not in IMAGE_SIZES or card.channels not in (1, 3) or card.resize not in get_args(Resize):
+        raise ValueError(f"images of {card.image_size} pixels and {card.channels} channels, resized by {card.resize}")
+    if card.model_size not in range(IMAGE_SIZES[0], LARGEST_MODEL_SIZE + 1):
+        raise ValueError(f"a model of {card.model_size} pixels")
 
 
 def build(card: Card, state: dict[str, Tensor]) -> nn.Module:
@@ -116,7 +135,7 @@ def predict(
     found = pd.concat([table, columns.round(6)], axis=1).round({"probability": 6})
     if out is not None:
         with written_whole(Path(out)) as temporary:
-            found.to_csv(temporary, index=False)
+            write_csv(found, temporary)
     return found
 
 

@@ -45,6 +45,6 @@ def rewrite_interop(folder: Path, table: pd.DataFrame) -> None:
     try:
         found = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))["class_names"]
         class_names = tuple(dict.fromkeys([*map(str, found), *table["class"]]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     write_dataset_json(folder, table, class_names)

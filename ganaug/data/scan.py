@@ -13,8 +13,10 @@ import numpy.typing as npt
 from ..errors import GanaugError
 from ..progress import track
 from .duplicates import SIDE, Copies, find_copies, fingerprint
-from .images import Pixels, Resize, decode, peek_size, resize
-from .source import ImageFile, Source, Split
+from .images import Pixels, Resize, Room, decode, peek_size, resize
+from .source import MAX_BYTES, ImageFile, Source, Split
+
+LONG = 2**24  # bytes of a file whose header is read first: it may be a bomb
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,9 +56,15 @@ def scan(source: Source, image_size: int | None = None, how: Resize = "crop", la
     def examine(file: ImageFile) -> tuple[FileRecord, npt.NDArray[np.float32], Pixels | None]:
         sha256 = ""
         try:
-            data = source.read(file.name)
-            sha256 = hashlib.sha256(data).hexdigest()
-            image = decode(data)
+            size = source.size(file.name)
+            if size > LONG:
+                with source.open(file.name) as stream:
+                    peek_size(stream)
+            with room.taking(min(size, MAX_BYTES)):
+                data = source.read(file.name)
+                sha256 = hashlib.sha256(data).hexdigest()
+                image = decode(data)
+                del data
         except GanaugError as error:
             if source.has_lost(file.name):
                 raise GanaugError(
@@ -80,6 +88,7 @@ def scan(source: Source, image_size: int | None = None, how: Resize = "crop", la
         small = None if image_size is None else resize(image.pixels, image_size, how)
         return record, fingerprint(image.pixels), small
 
+    room = Room(MAX_BYTES)
     results = []
     with track(label, len(source.files)) as advance:
         for result in _in_threads(examine, source.files):

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import io
 import json
-import pickle
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,19 +78,29 @@ def save_state(path: Path, state: TrainingState, good: dict[str, Any], logged: L
 
 
 def load_state(path: Path, state: TrainingState, owner: str) -> tuple[dict[str, Any], Logged]:
-    """Inverts `save_state`. Raises `GanaugError` for a file that is damaged, another training's or of a newer ganaug."""
+    """Inverts `save_state`; no code in the file is run. Raises `GanaugError` for a file that is damaged, another training's or of a newer
+    ganaug."""
     try:
         content = io.BytesIO(read_sealed(path, owner))
+        refuse_packed(content)
         saved: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         restore(state, saved["now"])
         good: dict[str, Any] = saved["good"]
         logged = {name: list(values) for name, values in saved["logged"].items()}
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError, EOFError) as error:
+    except Exception as error:  # what is no pickle, a damaged one, or one of something else raises nearly anything
         reason = (str(error) or "it ends too early.").splitlines()[0]
         raise GanaugError(
             f"the checkpoint {path} cannot be loaded: {reason} Delete it to train this part anew."
         ) from None
     return good, logged
+
+
+def refuse_packed(content: io.BytesIO) -> None:
+    """Raises `ValueError` unless the content is such a zip as torch.save writes: what it holds is as large as itself."""
+    with zipfile.ZipFile(content) as archive:
+        if sum(member.file_size for member in archive.infolist()) > content.getbuffer().nbytes:
+            raise ValueError("it unpacks to more than it is.")
+    content.seek(0)
 
 
 def is_finite(state: TrainingState) -> bool:

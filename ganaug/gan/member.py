@@ -15,7 +15,17 @@ import torch
 
 from ..errors import GanaugError
 from ..progress import format_duration, say, track, warn
-from ..runs import SCHEMA, RunFolder, load_weights, read_json, save_weights, write_json
+from ..runs import (
+    NETWORKS,
+    SCHEMA,
+    RunFolder,
+    load_weights,
+    num_bytes,
+    read_json,
+    refuse_small,
+    save_weights,
+    write_json,
+)
 from ..sessions import signals_wait
 from ..settings import FitSettings
 from .balance import START, Balance, describe
@@ -78,11 +88,18 @@ def load_member(folder: RunFolder, name: str) -> tuple[AnyGenerator, Discriminat
     path = folder.member(name)
     stored = read_json(path / "member.json")
     try:
-        networks = build_networks(stored["shape"])
+        shape = stored["shape"]
+        with torch.device("meta"):  # first without memory: the file may ask for all there is
+            needed = sum(num_bytes(network) for network in build_networks(shape))
+        refuse_small(needed, *weights_paths(path))
+        networks = build_networks(shape)
     except KeyError as error:
         raise GanaugError(
             f"{path / 'member.json'} is damaged: it lacks {error}. Fit again, with another --out."
         ) from None
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise GanaugError(f"{path / 'member.json'} is damaged: {reason}. Fit again, with another --out.") from None
     load_networks(path, *networks, stored.get("weights"))
     return networks[0].eval(), networks[1].eval()
 
@@ -374,14 +391,18 @@ def snapshot(path: Path, step: int) -> Path:
 def save_networks(path: Path, generator: AnyGenerator, discriminator: Discriminator) -> list[str]:
     """Returns what names both files; see `checkpoint_of`."""
     path.mkdir(parents=True, exist_ok=True)
-    networks = {"generator": generator, "discriminator": discriminator}
-    return [save_weights(path / f"{name}.safetensors", network) for name, network in networks.items()]
+    networks = (generator, discriminator)
+    return [save_weights(file, network) for file, network in zip(weights_paths(path), networks, strict=True)]
+
+
+def weights_paths(path: Path) -> list[Path]:
+    return [path / f"{name}.safetensors" for name in NETWORKS]
 
 
 def load_networks(
     path: Path, generator: AnyGenerator, discriminator: Discriminator, checkpoints: Sequence[str] | None
 ) -> None:
     """`checkpoints`: what names both files, where that was written down."""
-    of_generator, of_discriminator = checkpoints or (None, None)
-    load_weights(path / "generator.safetensors", generator, of_generator)
-    load_weights(path / "discriminator.safetensors", discriminator, of_discriminator)
+    named = checkpoints or (None, None)
+    for file, network, checkpoint in zip(weights_paths(path), (generator, discriminator), named, strict=True):
+        load_weights(file, network, checkpoint)

@@ -16,7 +16,7 @@ from ..data.source import open_source
 from ..errors import GanaugError
 from ..gan.member import load_member
 from ..gan.networks import Backbone
-from ..gan.strategies import STRATEGIES
+from ..gan.strategies import members_of
 from ..progress import track
 from ..recipe import load_recipe
 from ..runs import RunFolder, read_json
@@ -176,5 +176,5 @@ def load_synthetic(folder: Path, images: ImageSet, recipe: Recipe) -> Labeled:
 def most_trained_member(info: Mapping[str, Any]) -> str:
     """The member whose discriminator has seen the most images: the joint one where there is one."""
     counts = list(info["counts"]["train"].values())
-    members = STRATEGIES[info["strategy"]](len(counts))
+    members = members_of(info["strategy"], len(counts))
     return max(members, key=lambda member: sum(counts[k] for k in member.classes)).name

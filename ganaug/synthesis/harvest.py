@@ -11,7 +11,7 @@ from ..data.manifest import Row
 from ..gan.member import load_member
 from ..gan.mixing import AnyGenerator
 from ..gan.networks import Discriminator
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..runs import RunFolder, checkpoint_of
 from ..settings import CurationSettings, Recipe, SynthesizeSettings
 from .curation import Curator, choose_spread, examine_candidates
@@ -28,7 +28,7 @@ def harvest(
 ) -> Iterator[tuple[Row, Pixels | None]]:
     """Yields a row for each candidate of the run's generators, class by class, with the image (C, S, S) of those that are kept; of each
     class as many as its tally asks for, if they can be found."""
-    members = STRATEGIES[strategy](len(curator.real.class_names))
+    members = members_of(strategy, len(curator.real.class_names))
     networks: dict[str, tuple[AnyGenerator, Discriminator, str]] = {}
     for tally in tallies:
         if not tally.asked:
@@ -61,7 +61,7 @@ def harvest_images(
             if image is not None:
                 yield row.class_name, image
         return
-    members, settings = STRATEGIES[strategy](len(class_names)), recipe.synthesize
+    members, settings = members_of(strategy, len(class_names)), recipe.synthesize
     for tally in tallies:
         index = class_names.index(tally.class_name)
         member = generating_member(members, index)

@@ -23,7 +23,17 @@ from ..recipe import RecipeLike, dump_recipe, load_recipe
 from ..reporting.cards import dataset_card
 from ..reporting.pairs import write_pairs_page
 from ..reporting.pictures import PAIRS, write_pairs
-from ..runs import NETWORKS, RunFolder, checkpoint_of, filled_whole, open_run, sync_disks, write_json, write_text
+from ..runs import (
+    NETWORKS,
+    RunFolder,
+    checkpoint_of,
+    filled_whole,
+    open_run,
+    read_json,
+    sync_disks,
+    write_json,
+    write_text,
+)
 from ..sessions import signals_wait
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
@@ -213,13 +223,17 @@ def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
 
     Raises `GanaugError` if `data` lacks one of them or holds another image under its name.
     """
-    source = open_source(data)
+    source, info = open_source(data), read_json(folder.info)
     index = pd.read_csv(folder.data / "index.csv", dtype=str, keep_default_na=False)
     entries = index[index["split"] == "train"].to_dict("records")
     rows: list[Row] = []
     with track("copying real images", len(entries)) as advance:
         for number, entry in enumerate(entries):
             name, file = entry["class"], entry["file"]
+            if name not in info["class_names"]:
+                raise GanaugError(
+                    f"{folder.data / 'index.csv'} is damaged: the run has no class {name!r}. Fit again, with another --out."
+                )
             try:
                 content = source.read(file)
             except (OSError, KeyError, GanaugError):

@@ -1,3 +1,5 @@
+import os
+import shutil
 import stat
 import zipfile
 
@@ -236,3 +238,73 @@ def test_shared_data(shared_data, name, classes, files):
     source = open_source(shared_data / f"{name}.zip")
     assert (len(source.class_names), len(source.files), source.ignored) == (classes, files, ())
     assert source.has_split("test") == (name != "sign-digits")
+
+
+def test_links_out_of_the_folder_are_named_and_followed(make_folder):
+    root, elsewhere = make_folder({"cat": 1}), make_folder({"": 1}, name="elsewhere")
+    (root / "dog").symlink_to(elsewhere)
+    (root / "cat/linked.png").symlink_to(elsewhere / "0.png")
+    (root / "cat/again.png").symlink_to(root / "cat/0.png")
+    source = open_source(root)
+    assert {file.name for file in source.files} == {"cat/0.png", "cat/again.png", "cat/linked.png", "dog/0.png"}
+    assert set(source.outside_links) == {f"dog -> {elsewhere}", f"cat/linked.png -> {elsewhere / '0.png'}"}
+
+
+def test_a_link_to_what_holds_the_folder_is_not_followed(make_folder):
+    root = make_folder({"cat": 1, "../secret": 1})
+    (root / "cat/all").symlink_to("/")
+    (root / "up").symlink_to(root.parent)
+    (root / "cat/lost.png").symlink_to(root / "nothing")
+    source = open_source(root)
+    assert [file.name for file in source.files] == ["cat/0.png"]
+    assert source.ignored == (
+        "cat/all (a link to /, which holds this folder)",
+        "cat/lost.png (a link to nothing)",
+        f"up (a link to {root.parent}, which holds this folder)",
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are always Unicode there")
+def test_names_that_are_no_text_are_named_as_far_as_they_can_be(make_folder):
+    root = make_folder({"cat": 1})
+    shutil.copy(root / "cat/0.png", os.fsencode(root) + b"/cat/\xff.png")
+    assert open_source(root).ignored == ("cat/\\udcff.png (its name is not valid UTF-8, or has a carriage return)",)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "日本 語", " ", "-rf", "$(rm -rf ~)", "<b>", "%s", "a" * 200, "con"])
+def test_unusual_names_are_names(make_folder, name):
+    root = make_folder({name: 1, "cat": 1})
+    (root / name / "0.png").rename(root / name / f"{name}.png")
+    source = open_source(root)
+    assert name in source.class_names and source.read(f"{name}/{name}.png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("manifest.csv", "ganaug writes a file"), ("README.md", "ganaug writes a file"), ("a" * 201, "more than 200")],
+)
+def test_classes_that_could_have_no_folder_are_refused(make_folder, name, message):
+    with pytest.raises(GanaugError, match=message):
+        open_source(make_folder({name: 1, "cat": 1}))
+
+
+def test_an_endless_file_is_not_read(make_folder):
+    root = make_folder({"cat": 1})
+    with (root / "cat/endless.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(GanaugError, match="too large: 1,099,511,627,776 bytes, at most 256 MiB"):
+        open_source(root).read("cat/endless.png")
+
+
+@pytest.mark.parametrize("part", ["n" * 300, "/".join("d" * 100)])
+def test_names_in_a_zip_that_no_disk_could_hold_are_named(tmp_path, part):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("cat/0.png", b"x")
+        archive.writestr(f"{part}/1.png", b"x")
+    source = open_source(tmp_path / "data.zip")
+    assert [file.name for file in source.files] == ["cat/0.png"] and source.ignored[0].startswith(part[:100])
+
+
+def test_natural_order_of_very_long_numbers(make_folder):
+    names = [f"{digits}" for digits in ("9" * 199, "1" + "0" * 199)]
+    assert open_source(make_folder(dict.fromkeys(reversed(names), 1))).class_names == tuple(names)
