@@ -451,13 +451,16 @@ def main() -> None:
     alike = sum(each["alike"] for each in kills)
     halves = sum(len(each["half"]) for each in (*kills, *full))
     damaged = sum(len(each["damaged"]) for each in full)
+    num_kills = sum(len(each["killed_at"]) for each in kills)
     bars = [
+        Bar("kills with SIGKILL at random moments, some runs twice", num_kills, ">= 100", num_kills >= 100),
         Bar("runs killed and resumed that end alike", f"{alike} of {len(kills)}", "all", alike == len(kills)),
         Bar("half files after a kill or a full disk", halves, "0", halves == 0),
     ]
     if full:
         went_on, clear = (sum(each[key] for each in full) for key in ("alike", "one_clear_line"))
         bars += [
+            Bar("disks filled at random moments", len(full), ">= 20", len(full) >= 20),
             Bar("files damaged by a full disk", damaged, "0", damaged == 0),
             Bar("full disks told of in one clear line", f"{clear} of {len(full)}", "all", clear == len(full)),
             Bar("full disks after which it ends alike", f"{went_on} of {len(full)}", "all", went_on == len(full)),
