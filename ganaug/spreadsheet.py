@@ -32,7 +32,7 @@ def protect(value: Value, column: str = "") -> Value | str:
 def restore(value: str, column: str = "") -> str:
     """Inverts `protect`."""
     if column in PATHS:
-        return value.removeprefix("./")
+        return value[2:] if value.startswith("./") and re.match(FORMULA, value[2:]) else value
     return value[1:] if value.startswith("'") and re.match(FORMULA, value) else value
 
 
