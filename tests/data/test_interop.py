@@ -28,6 +28,20 @@ def test_metadata_is_a_table_of_files_and_labels(tmp_path):
     assert found.to_numpy().tolist() == TABLE.to_numpy().tolist()
 
 
+def test_metadata_has_the_columns_with_a_value_for_every_image(tmp_path):
+    more = {
+        "kept": [True, True],
+        "seed": [3, 4],
+        "realism": [0.5, float("nan")],
+        "reasons": ["", "by-hand"],
+        "source": ["synthetic", "real"],
+    }
+    write_metadata(tmp_path, TABLE.assign(**more))
+    found = pd.read_csv(tmp_path / "metadata.csv")
+    assert found.columns.tolist() == ["file_name", "label", "seed", "source"]
+    assert found["seed"].tolist() == [3, 4] and found["source"].tolist() == ["synthetic", "real"]
+
+
 def test_hugging_face_reads_the_labels(tmp_path):
     datasets = pytest.importorskip("datasets")
     write_images(tmp_path, TABLE["file"])
