@@ -168,10 +168,9 @@ def test_a_decompression_bomb_is_refused(side):
     data = bytearray(encode(Image.new("L", (8, 8))))
     data[16:24] = struct.pack(">II", side, side)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    with pytest.raises(DecodeError, match="too large"):
-        decode(bytes(data))
-    with pytest.raises(DecodeError, match="too large"):
-        peek_size(io.BytesIO(data))
+    for read in (decode, lambda content: peek_size(io.BytesIO(content))):
+        with pytest.raises(DecodeError, match=r"too large.* 89 million"):
+            read(bytes(data))
 
 
 def test_peek_size_reads_the_header_of_a_truncated_file():

@@ -32,6 +32,20 @@ def test_metadata_is_a_table_of_files_and_labels(tmp_path):
     assert [list(row.values()) for row in found] == TABLE.to_numpy().tolist()
 
 
+def test_metadata_has_the_columns_with_a_value_for_every_image(tmp_path):
+    more = {
+        "kept": [True, True],
+        "seed": [3, 4],
+        "realism": [0.5, float("nan")],
+        "reasons": ["", "by-hand"],
+        "source": ["synthetic", "real"],
+    }
+    write_metadata(tmp_path, TABLE.assign(**more))
+    found = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [list(row) for row in found] == [["file_name", "label", "seed", "source"]] * 2
+    assert [(row["seed"], row["source"]) for row in found] == [(3, "synthetic"), (4, "real")]
+
+
 @pytest.mark.parametrize("names", [tuple(TABLE["class"]), GAPS, ("007", "08")])
 def test_hugging_face_reads_the_labels(tmp_path, names):
     datasets = pytest.importorskip("datasets")
@@ -50,7 +64,7 @@ def test_hugging_face_reads_the_labels(tmp_path, names):
 
 @pytest.mark.parametrize("name", GAPS)
 def test_a_manifest_keeps_the_name_of_a_class(tmp_path, name):
-    with manifest_writer(tmp_path) as write:
+    with manifest_writer(tmp_path) as (write, _):
         write(Row(file=f"{name}/1.png", class_name=name, source="synthetic", seed=1))
         write(Row(file="", class_name=name, source="synthetic", kept=False, reasons="copy"))
     assert read_manifest(tmp_path, rejected=True)["class"].tolist() == [name, name]
