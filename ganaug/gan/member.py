@@ -18,10 +18,11 @@ from ..runs import RunFolder, load_weights, read_json, save_weights, write_json
 from ..settings import FitSettings
 from .balance import START, Balance, describe
 from .board import Board
-from .checkpoints import is_finite, load_state, remember, restore, save_state
+from .checkpoints import capture, is_finite, load_state, remember, restore, save_state
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
 from .networks import Discriminator, Generator
+from .ranks import ALONE, Part, current, share_norms
 from .record import Metrics, save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
 from .strategies import Member
@@ -109,7 +110,7 @@ def train_member(
     if len(member.classes) == 1:  # nothing to tell apart: a parent's classifier stays as it is
         settings = settings.model_copy(update={"classifier_weight": 0.0})
     shape = network_shape(data, member, settings)
-    state = build_state(shape, settings, member, data.images.device)
+    state = build_state(shape, settings, member, data.images.device, current())
     if isinstance(state.generator, MixingGenerator):
         state.generator.keep(data.images[torch.cat(data.class_rows)])
         state.average = copy.deepcopy(state.generator).requires_grad_(False).eval()
@@ -120,7 +121,10 @@ def train_member(
     elif member.parent is not None:
         start_from_parent(state, *load_member(folder, member.parent))
         good = remember(state)
+    state.part.tell((shape, settings, member, dtype, data))  # what follows, following.py does in the other processes
+    state.part.tell(("state", capture(state)))
     run_steps(state, good, data, reference, settings, member, folder, dtype)
+    state.part.tell(None)
     chosen = choose(state.checkpoints)
     load_networks(snapshot(path, chosen.step), state.average, state.discriminator)
     save_networks(path, state.average, state.discriminator)
@@ -168,6 +172,7 @@ def run_steps(
                 plan_steps(state, budget, settings)
                 say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
             conditioning = conditioning_of(state, member, settings)
+            state.part.tell(("step", conditioning))
             metrics.add(train_step(state, data, settings, conditioning, dtype))
             is_checkpoint = checkpoint_due(state)
             state.seconds += time.monotonic() - begun
@@ -237,6 +242,7 @@ def take_checkpoint(
     dtype: torch.dtype,
 ) -> None:
     """Measures the state and keeps its networks, in case that it is chosen."""
+    state.part.tell(("gap",))
     gap = duality_gap(state, data, settings, dtype)
     state.checkpoints.append(
         validate(state.average, reference, member.classes, member.labels, state.step, round(gap, 4))
@@ -260,6 +266,7 @@ def roll_back(state: TrainingState, good: dict[str, Any], member: Member) -> Non
     restore(state, copy.deepcopy(good))
     state.seconds, state.attempts = spent
     state.steps, state.caution = planned, caution
+    state.part.tell(("state", capture(state)))
     warn(
         f"fit {member.name}: diverged before step {lost_at}; back to step {state.step} with learning rates lowered to {caution:g} of theirs"
     )
@@ -289,12 +296,15 @@ def percent_done(state: TrainingState, budget: float) -> int:
     return int(100 * (state.step / state.steps if state.steps else min(PLAN_SHARE, state.seconds / budget)))
 
 
-def build_state(shape: Shape, settings: FitSettings, member: Member, device: torch.device) -> TrainingState:
+def build_state(
+    shape: Shape, settings: FitSettings, member: Member, device: torch.device, part: Part = ALONE
+) -> TrainingState:
     """Networks, optimizers and random numbers at step 0, all derived from the seed and the member's classes."""
     seed = int(np.random.SeedSequence([settings.seed, *member.classes]).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, discriminator = build_networks(shape)
+    share_norms(generator, part)
     for network in (generator, discriminator):
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if member.parent is not None:  # FreezeD: all but the last convolution
@@ -314,6 +324,7 @@ def build_state(shape: Shape, settings: FitSettings, member: Member, device: tor
         balance=Balance(strength=min(max(START, settings.augment_limits[0]), settings.augment_limits[1])),
         anchors=torch.zeros(2, device=device),
         spreads=torch.tensor([[1.0], [0.0]], device=device).repeat(1, len(shape["class_counts"])),
+        part=part,
     )
 
 
