@@ -25,6 +25,8 @@ def train_with_the_first(
 ) -> None:
     """One member's training: what `run_steps` tells, in its order. Each order is a word and what it needs; see `TrainingState`."""
     device = resolve_device(part.device(settings.device))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     torch.set_num_threads(settings.threads or 1)
     held_out = data.held_out and (data.held_out[0].to(device), data.held_out[1])
     data = replace(data, images=data.images.to(device), held_out=held_out)

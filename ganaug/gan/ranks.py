@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional as F
 
 from ..errors import GanaugError
@@ -50,7 +51,8 @@ class Part:
         """Its rows of a batch (N, ...)."""
         if self.world == 1:
             return batch
-        return batch.unflatten(0, (-1, SPREAD_GROUP))[self.rank :: self.world].flatten(0, 1)
+        groups = batch.reshape(-1, SPREAD_GROUP, *batch.shape[1:])
+        return groups[self.rank :: self.world].flatten(0, 1)
 
     def size_of_whole(self, part: Tensor) -> int:
         """Rows of the batch of which `part` (n, ...) holds this process's."""
@@ -71,7 +73,7 @@ class Part:
         parts = [torch.empty_like(values) for _ in range(self.world)]
         with _listening():
             dist.all_gather(parts, values)
-        return torch.stack([part.unflatten(1, (-1, SPREAD_GROUP)) for part in parts], dim=2).flatten(1)
+        return torch.stack([part.view(len(part), -1, SPREAD_GROUP) for part in parts], dim=2).flatten(1)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes."""
@@ -87,7 +89,7 @@ class Part:
         if self.world == 1:
             return
         means = self.mean(torch.cat([tensor.flatten().float() for tensor in tensors]))
-        for tensor, mean in zip(tensors, means.split([tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, mean in zip(tensors, torch.split(means, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view(tensor.shape))
 
     def tell(self, order: Any) -> None:
@@ -159,7 +161,7 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
         yield ALONE
         return
     part = Part(_environment("RANK"), _environment("WORLD_SIZE"))
-    store: dist.Store | None = None
+    store: Any = None
     with ExitStack() as stack:
         stack.callback(LOGGER.setLevel, LOGGER.level)
         if part.rank > 0:
@@ -168,7 +170,7 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
         stack.callback(_current.reset, _current.set(part))
         try:
             with _listening():
-                store = next(dist.rendezvous("env://", timeout=PATIENCE))[0]
+                store = next(rendezvous("env://", timeout=PATIENCE))[0]
                 nccl = torch.cuda.is_available() and dist.is_nccl_available()
                 backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
                 dist.init_process_group(backend, store=store, rank=part.rank, world_size=part.world, timeout=PATIENCE)
@@ -188,11 +190,11 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
             ) from None
 
 
-def _is_first_to_fail(store: "dist.Store | None") -> bool:
+def _is_first_to_fail(store: Any) -> bool:
     """The store is torchrun's own, and outlives the processes."""
     with suppress(RuntimeError):
         if store is not None:
-            return store.add(f"ganaug/failed/{_environment('TORCHELASTIC_RESTART_COUNT')}", 1) == 1
+            return bool(store.add(f"ganaug/failed/{_environment('TORCHELASTIC_RESTART_COUNT')}", 1) == 1)
     return True
 
 
@@ -252,7 +254,7 @@ class SharedNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum or 0.0)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.0)
             self.num_batches_tracked += 1
-        return out  # type: ignore[no-any-return]
+        return out
 
 
 class _Normalized(torch.autograd.Function):
