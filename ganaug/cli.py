@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -51,7 +52,8 @@ class PlainLines(logging.Formatter):
 )
 @click.version_option(__version__)
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and results only.")
-def main(quiet: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, quiet: bool) -> None:
     """Trains a class-conditional GAN on a small set of labeled images, adds its images to the set, and says honestly
     whether they help a classifier.
 
@@ -62,6 +64,9 @@ def main(quiet: bool) -> None:
     handler.setFormatter(PlainLines())
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
+    launched = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if launched and ctx.invoked_subcommand != "fit":
+        raise GanaugError(f"only fit trains in several processes. Start {ctx.invoked_subcommand} without torchrun.")
 
 
 @main.command(short_help="Name every problem of your images at once.")
@@ -98,17 +103,20 @@ def fit(
     **options: Any,
 ) -> None:
     """Train the class-conditional GAN on the images in DATA."""
+    from .gan.ranks import leads
     from .gan.training import estimate_fit, format_estimate
     from .gan.training import fit as run_fit
 
     given = gather(recipe, overrides, options)
     if dry_run:
-        click.echo(format_estimate(estimate_fit(data, recipe=given)))
+        if leads():
+            click.echo(format_estimate(estimate_fit(data, recipe=given)))
         return
     if out is None:
         raise click.UsageError("fit needs --out RUN, the folder to write (or --dry-run).")
     run_fit(data, out, recipe=given, resume=resume)
-    click.echo(f"run: {out}\nnext: ganaug synthesize {out} --out AUGMENTED, or ganaug compare {out}")
+    if leads():
+        click.echo(f"run: {out}\nnext: ganaug synthesize {out} --out AUGMENTED, or ganaug compare {out}")
 
 
 @main.command(short_help="Write synthetic images that pass the tests.")

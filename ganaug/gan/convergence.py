@@ -74,4 +74,5 @@ def adversarial_loss(state: TrainingState, data: TrainingData, settings: FitSett
     on_fake = see(state, state.generator(noise, labels, CONDITIONING), labels, settings)
     loss = LOSSES[settings.loss].discriminator
     unconditional = loss(on_real.unconditional, on_fake.unconditional)
-    return float(unconditional + CONDITIONING * loss(on_real.conditional, on_fake.conditional))
+    whole = unconditional + CONDITIONING * loss(on_real.conditional, on_fake.conditional)
+    return float(state.part.mean(whole))

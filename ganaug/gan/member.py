@@ -30,10 +30,11 @@ from ..sessions import signals_wait
 from ..settings import FitSettings
 from .balance import START, Balance, describe
 from .board import Board
-from .checkpoints import Logged, is_finite, load_state, owner_of, remember, restore, save_state
+from .checkpoints import Logged, capture, is_finite, load_state, owner_of, remember, restore, save_state
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
 from .networks import SPREAD_GROUP, Discriminator, Generator
+from .ranks import ALONE, Part, current, share_norms
 from .record import Metrics, save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
 from .strategies import Member
@@ -129,7 +130,7 @@ def train_member(
     if len(member.classes) == 1:  # nothing to tell apart: a parent's classifier stays as it is
         settings = settings.model_copy(update={"classifier_weight": 0.0})
     shape = network_shape(data, member, settings)
-    state = build_state(shape, settings, member, data.images.device)
+    state = build_state(shape, settings, member, data.images.device, current())
     if isinstance(state.generator, MixingGenerator):
         state.generator.keep(data.images[torch.cat(data.class_rows)])
         state.average = copy.deepcopy(state.generator).requires_grad_(False).eval()
@@ -141,7 +142,10 @@ def train_member(
     elif member.parent is not None:
         start_from_parent(state, *load_member(folder, member.parent))
         good = remember(state)
+    state.part.tell((shape, settings, member, dtype, data))  # what follows, following.py does in the other processes
+    state.part.tell(("state", capture(state)))
     run_steps(state, good, logged, owner, data, reference, settings, member, folder, dtype)
+    state.part.tell(None)
     chosen = choose(state.checkpoints)
     load_networks(snapshot(path, chosen.step), state.average, state.discriminator, state.snapshots[chosen.step])
     weights = save_networks(path, state.average, state.discriminator)
@@ -195,6 +199,7 @@ def run_steps(
                 plan_steps(state, budget, settings)
                 say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
             conditioning = conditioning_of(state, member, settings)
+            state.part.tell(("step", conditioning))
             told = step_if_it_fits(state, data, settings, conditioning, dtype)
             if told is None:
                 halve_batch(state, good, member)
@@ -241,11 +246,12 @@ def run_steps(
 def step_if_it_fits(
     state: TrainingState, data: TrainingData, settings: FitSettings, conditioning: float, dtype: torch.dtype
 ) -> dict[str, torch.Tensor] | None:
-    """`train_step`; None where a GPU's memory did not hold it, which may have left half of a step."""
+    """`train_step`; None where a GPU's memory did not hold it, which may have left half of a step. Of several processes, the others
+    would not know."""
     try:
         return train_step(state, data, settings, conditioning, dtype)
     except torch.OutOfMemoryError:
-        if state.batch_size < 2 * SPREAD_GROUP:
+        if state.batch_size < 2 * SPREAD_GROUP or state.part.world > 1:
             raise
     return None
 
@@ -285,6 +291,7 @@ def take_checkpoint(
     dtype: torch.dtype,
 ) -> None:
     """Measures the state and keeps its networks, in case that it is chosen."""
+    state.part.tell(("gap",))
     gap = duality_gap(state, data, settings, dtype)
     state.checkpoints.append(
         validate(state.average, reference, member.classes, member.labels, state.step, round(gap, 4))
@@ -308,6 +315,7 @@ def roll_back(state: TrainingState, good: dict[str, Any], member: Member) -> Non
     restore(state, copy.deepcopy(good))
     state.seconds, state.attempts = spent
     state.steps, state.caution, state.batch_size = planned, caution, batch_size
+    state.part.tell(("state", capture(state)))
     warn(
         f"fit {member.name}: diverged before step {lost_at}; back to step {state.step} with learning rates lowered to {caution:g} of theirs"
     )
@@ -349,12 +357,15 @@ def percent_done(state: TrainingState, budget: float) -> float:
     return 100 * (state.step / state.steps if state.steps else min(PLAN_SHARE, state.seconds / budget))
 
 
-def build_state(shape: Shape, settings: FitSettings, member: Member, device: torch.device) -> TrainingState:
+def build_state(
+    shape: Shape, settings: FitSettings, member: Member, device: torch.device, part: Part = ALONE
+) -> TrainingState:
     """Networks, optimizers and random numbers at step 0, all derived from the seed and the member's classes."""
     seed = int(np.random.SeedSequence([settings.seed, *member.classes]).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, discriminator = build_networks(shape)
+    share_norms(generator, part)
     for network in (generator, discriminator):
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if member.parent is not None:  # FreezeD: all but the last convolution
@@ -375,6 +386,7 @@ def build_state(shape: Shape, settings: FitSettings, member: Member, device: tor
         balance=Balance(strength=min(max(START, settings.augment_limits[0]), settings.augment_limits[1])),
         anchors=torch.zeros(2, device=device),
         spreads=torch.tensor([[1.0], [0.0]], device=device).repeat(1, len(shape["class_counts"])),
+        part=part,
     )
 
 

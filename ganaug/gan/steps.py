@@ -13,6 +13,7 @@ from .diffaug import augment, deform, reflect
 from .losses import LOSSES, consistency, gradient_penalty, lecam, mode_seeking
 from .mixing import AnyGenerator, MixingGenerator, reconstruction
 from .networks import SPREAD_GROUP, Discriminator, Verdicts
+from .ranks import ALONE, Part
 from .validation import Checkpoint
 
 NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
@@ -42,6 +43,7 @@ class TrainingState:
     attempts: int = 0  # steps taken in all, with those that were rolled back
     checkpoints: list[Checkpoint] = field(default_factory=list)
     snapshots: dict[int, list[str]] = field(default_factory=dict)  # step -> what names its two files of weights
+    part: Part = ALONE  # of every batch that this process computes; not in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,17 @@ def draw_labels(data: TrainingData, batch_size: int, rng: torch.Generator) -> Te
     return torch.randint(len(data.labels), (num_groups,), generator=rng).repeat_interleave(SPREAD_GROUP)
 
 
-def draw_real(data: TrainingData, classes: Tensor, settings: FitSettings, rng: torch.Generator) -> Tensor:
-    """Float images (N, C, H, W) in [-1, 1] of the classes asked for, mirrored at random where the data allow it, and deformed
-    the more often the fewer images n a class has: with probability d^2 / (d^2 + n^2), d of the settings."""
+def draw_real(
+    data: TrainingData, classes: Tensor, settings: FitSettings, rng: torch.Generator, part: Part = ALONE
+) -> Tensor:
+    """Float images (N, C, H, W) in [-1, 1] of the classes asked for, or a part of them, mirrored at random where the data allow it,
+    and deformed the more often the fewer images n a class has: with probability d^2 / (d^2 + n^2), d of the settings."""
     drawn = classes[::SPREAD_GROUP].tolist()
     rows = torch.cat([draw_group(data.class_rows[c], rng) for c in drawn])
-    images = reflect(to_float(data.images[rows.to(data.images.device)]), data.mirror, rng)
+    images = reflect(to_float(data.images[part.of(rows).to(data.images.device)]), data.mirror, rng, part)
     counts = torch.tensor([len(data.class_rows[c]) for c in drawn]).repeat_interleave(SPREAD_GROUP)
     squared = float(settings.deformed_size) ** 2
-    return deform(images, settings.augment, squared / (squared + counts.square()), rng)
+    return deform(images, settings.augment, squared / (squared + counts.square()), rng, part)
 
 
 def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
@@ -121,16 +125,19 @@ def set_rates(state: TrainingState, learning_rate: float) -> None:
 
 
 def draw_batch(state: TrainingState, data: TrainingData, settings: FitSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Real images (N, C, H, W), noise (N, latent_size) and the labels (N,) that real and generated images share."""
+    """This process's part of real images (N, C, H, W), noise (N, latent_size) and the labels (N,) that real and generated images
+    share."""
     classes = draw_labels(data, state.batch_size, state.rng)
-    labels = torch.tensor(data.labels)[classes].to(data.images.device)
-    noise = torch.randn(len(labels), state.generator.latent_size, generator=state.rng).to(data.images.device)
-    return draw_real(data, classes, settings, state.rng), noise, labels
+    part, device = state.part, data.images.device
+    labels = part.of(torch.tensor(data.labels)[classes]).to(device)
+    noise = part.of(torch.randn(len(classes), state.generator.latent_size, generator=state.rng)).to(device)
+    return draw_real(data, classes, settings, state.rng, part), noise, labels
 
 
 def see(state: TrainingState, images: Tensor, labels: Tensor, settings: FitSettings, grouped: bool = True) -> Verdicts:
-    """What the discriminator says of images, augmented as they are now."""
-    augmented = augment(images, settings.augment, state.balance.strength, state.rng)
+    """What the discriminator says of images, augmented as they are now. Those that are not `grouped` are the same in all processes."""
+    part = state.part if grouped else ALONE
+    augmented = augment(images, settings.augment, state.balance.strength, state.rng, part)
     return state.discriminator(augmented, labels, grouped)  # type: ignore[no-any-return]
 
 
@@ -154,8 +161,10 @@ def discriminator_step(
     """min_D L_uncond + conditioning L_cond + classifier_weight CE(real) + penalties (the gradients' lazily, weighted by their
     interval)."""
     strength = state.balance.strength
-    seen_real = augment(real, settings.augment, strength, state.rng).detach()  # not the batch itself, which others use
-    seen_fake = augment(fake, settings.augment, strength, state.rng).detach()
+    seen_real = augment(
+        real, settings.augment, strength, state.rng, state.part
+    ).detach()  # not the batch itself, which others use
+    seen_fake = augment(fake, settings.augment, strength, state.rng, state.part).detach()
     penalize = state.step % settings.penalty_interval == 0
     seen_real.requires_grad_(penalize and settings.r1_weight > 0)
     seen_fake.requires_grad_(penalize and settings.r2_weight > 0)
@@ -175,24 +184,31 @@ def discriminator_step(
             total = total + gamma / 2 * settings.penalty_interval * gradient_penalty(logits, images)
     if settings.lecam_weight > 0:
         total = total + settings.lecam_weight * lecam(real_logits, fake_logits, *state.anchors)
-        means = torch.stack([real_logits.detach().mean(), fake_logits.detach().mean()])
-        state.anchors.lerp_(means, ANCHOR_RATE)
     if settings.consistency_weight > 0:
         for logits, images in ((real_logits, real), (fake_logits, fake)):
             again = whole_logits(see(state, images, labels, settings), conditioning)
             total = total + settings.consistency_weight * consistency(logits, again)
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    state.discriminator_optimizer.step()
-    of_real, of_fake = (verdicts.spread.detach()[::SPREAD_GROUP, 0] for verdicts in (on_real, on_fake))
-    track_spreads(state.spreads, of_real, of_fake, labels[::SPREAD_GROUP])
-    state.discriminator.spread.lerp_(on_real.spread.detach().mean(), 0.05 if state.step else 1.0)
-    return {
+    gradients = [weight.grad for weight in state.discriminator.parameters() if weight.grad is not None]
+    logged = {
         "loss_d": loss.detach(),
         "class_loss": class_loss.detach(),
         "class_accuracy": (on_real.classes.detach().argmax(1) == labels).float().mean(),
-        "separation": separation(on_real.unconditional.detach(), on_fake.unconditional.detach()),
-        "variety": on_fake.spread.detach().mean() / on_real.spread.detach().mean().clamp_min(1e-6),
+    }
+    anchors = torch.stack([real_logits.detach().mean(), fake_logits.detach().mean()])
+    state.part.average([*gradients, *logged.values(), anchors])
+    state.discriminator_optimizer.step()
+    if settings.lecam_weight > 0:
+        state.anchors.lerp_(anchors, ANCHOR_RATE)
+    seen = [on_real.unconditional, on_fake.unconditional, on_real.spread[:, 0], on_fake.spread[:, 0], labels.float()]
+    on_reals, on_fakes, of_reals, of_fakes, classes = state.part.whole(torch.stack(seen).detach())
+    groups = slice(None, None, SPREAD_GROUP)
+    track_spreads(state.spreads, of_reals[groups], of_fakes[groups], classes[groups].long())
+    state.discriminator.spread.lerp_(of_reals.mean(), 0.05 if state.step else 1.0)
+    return logged | {
+        "separation": separation(on_reals, on_fakes),
+        "variety": of_fakes.mean() / of_reals.mean().clamp_min(1e-6),
     }
 
 
@@ -245,15 +261,16 @@ def generator_step(
     class_loss = F.cross_entropy(on_fake.classes, labels)
     wanted = loss + conditioning * settings.classifier_weight * class_loss + settings.diversity_weight * diversity
     gradients = torch.autograd.grad(wanted, weights)  # none for the discriminator
-    for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient
-    state.generator_optimizer.step()
-    return {
+    logged = {
         "loss_g": loss.detach(),
         "class_loss_g": class_loss.detach(),
         "mode_seeking": diversity.detach(),
-        "variety_weight": pushes.mean(),
     }
+    state.part.average([*gradients, *logged.values()])
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
+    state.generator_optimizer.step()
+    return logged | {"variety_weight": pushes.mean()}
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
+import os
+import shlex
 import tempfile
 import time
 from contextlib import nullcontext
@@ -25,10 +27,13 @@ from ..sessions import LOCK, sole, sweep
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import FREE
+from .following import follow
 from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
+from .networks import SPREAD_GROUP
+from .ranks import Part, current, joined, restarted
 from .selftraining import SURE, self_train
-from .steps import TrainingData, train_step
+from .steps import RECONSTRUCTED, TrainingData, train_step
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import settle_mirror
 from .validation import LabeledTensors, Reference, only
@@ -63,28 +68,72 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
         left as it is. One process at a time.
     recipe: settings that differ from the defaults: a file, a `Recipe`, or a mapping such as {"fit": {"budget": "5m"}}.
 
+    Called in every process that torchrun has started, it trains with all of them; they end as one would alone.
+
     Raises `GanaugError` for data that cannot be used, wrong settings, or a folder that holds something else.
     """
     folder = RunFolder(Path(out))
-    if not folder.info.is_file():
-        refuse_inside(data, folder.root)
-    with sole(folder.root / LOCK, folder.root):
-        resolved = _open_folder(folder, data, recipe, resume)
-        sweep(folder.root)
-        if resolved.fit.tensorboard:
-            load_writer()
-        if folder.info.is_file() and read_json(folder.info)["complete"]:
-            say(f"{out}: the training is complete already")
-            return folder.root
-        device = resolve_device(resolved.fit.device)
-        with signs_in(folder.root):
-            if folder.info.is_file():
-                images = load(folder.data)  # as it was split when the run began
-            else:
-                images, report = prepare(data, resolved.data, folder.data, device.type)
-                write_json(folder.check, report.to_json())
-            train_run(folder, str(data), images, resolved, device)
+    with joined(lambda: _format_resumption(data, folder)) as part:
+        if part.rank > 0:
+            follow(part)
+        else:
+            if not folder.info.is_file():
+                refuse_inside(data, folder.root)
+            with sole(folder.root / LOCK, folder.root):
+                _fit(data, folder, recipe, resume or (restarted() and folder.info.is_file()), part)
+            part.tell(None)
     return folder.root
+
+
+def _fit(data: str | Path, folder: RunFolder, recipe: RecipeLike, resume: bool, part: Part) -> None:
+    resolved = _share_out(_open_folder(folder, data, recipe, resume), part)
+    sweep(folder.root)
+    if resolved.fit.tensorboard:
+        load_writer()
+    if folder.info.is_file() and read_json(folder.info)["complete"]:
+        say(f"{folder.root}: the training is complete already")
+        return
+    device = resolve_device(part.device(resolved.fit.device))
+    with signs_in(folder.root):
+        if folder.info.is_file():
+            images = load(folder.data)  # as it was split when the run began
+        else:
+            images, report = prepare(data, resolved.data, folder.data, device.type)
+            write_json(folder.check, report.to_json())
+        train_run(folder, str(data), images, resolved, device)
+
+
+def _share_out(recipe: Recipe, part: Part) -> Recipe:
+    """The recipe for so many processes: no more threads than there are cores for each. Raises `GanaugError` unless the batch can be
+    shared out in equal parts."""
+    if part.world == 1:
+        return recipe
+    settings, mixes = recipe.fit, recipe.fit.family == "mixing"
+    multiple = SPREAD_GROUP * part.world * (RECONSTRUCTED if mixes else 1)
+    if settings.batch_size % multiple:
+        raise GanaugError(
+            f"{part.world} processes cannot share a batch of {settings.batch_size} images{' of family mixing' if mixes else ''}: "
+            f"fit.batch_size must be a multiple of {multiple}. Set it, or start another number of processes."
+        )
+    say(
+        f"{part.world} processes, each with {settings.batch_size // part.world} of {settings.batch_size} images of a batch"
+    )
+    threads = settings.threads and min(settings.threads, part.cores(num_cores()))
+    return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
+
+
+def _format_resumption(data: str | Path, folder: RunFolder) -> str:
+    """The command that goes on with a training in several processes."""
+    command = [
+        "torchrun",
+        "--nproc-per-node",
+        os.environ.get("LOCAL_WORLD_SIZE", "1"),
+        "-m",
+        "ganaug",
+        "fit",
+        str(data),
+    ]
+    return shlex.join([*command, "--out", str(folder.root), *(["--resume"] if folder.info.is_file() else [])])
 
 
 def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int, device: str) -> None:
@@ -271,7 +320,8 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
 def measure_pace(
     data: TrainingData, member: Member, settings: FitSettings, device: torch.device, threads: int
 ) -> float:
-    """Seconds of a training step with that many CPU threads, measured."""
+    """Seconds of a training step with that many CPU threads, measured; of this process's part of a batch."""
+    settings = settings.model_copy(update={"batch_size": settings.batch_size // current().world})
     dtype = resolve_precision(settings.precision, device)
     torch.set_num_threads(threads)
     state = build_state(network_shape(data, member, settings), settings, member, device)
@@ -345,7 +395,7 @@ def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> 
     if settings.width == "auto" and settings.steps is None:
         widths = WIDTHS[device.type]
     settings = settings.model_copy(update={"width": widths[0]})
-    cores = num_cores() if device.type == "cpu" else 1
+    cores = current().cores(num_cores()) if device.type == "cpu" else 1
     candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
     paces: dict[int, float] = {}
     with track("measuring the speed", len(candidates) + len(widths) - 1) as advance:

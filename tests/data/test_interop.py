@@ -64,7 +64,7 @@ def test_hugging_face_reads_the_labels(tmp_path, names):
 
 @pytest.mark.parametrize("name", GAPS)
 def test_a_manifest_keeps_the_name_of_a_class(tmp_path, name):
-    with manifest_writer(tmp_path) as (write, _):
+    with manifest_writer(tmp_path) as write:
         write(Row(file=f"{name}/1.png", class_name=name, source="synthetic", seed=1))
         write(Row(file="", class_name=name, source="synthetic", kept=False, reasons="copy"))
     assert read_manifest(tmp_path, rejected=True)["class"].tolist() == [name, name]

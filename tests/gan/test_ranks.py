@@ -1,0 +1,131 @@
+"""Several processes train as one would alone: the same data in the same order, the same networks; and end together."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from game import make_data, make_state, with_changes
+from interruptions import EVERY_STEP, interrupted_fit, member_of, metrics_of, take_four_checkpoints
+from small import with_settings
+from tiny import refused
+from together import GAMES, play, play_together
+
+from ganaug import GanaugError
+from ganaug.gan import training
+from ganaug.gan.diffaug import augment
+from ganaug.gan.networks import SPREAD_GROUP
+from ganaug.gan.ranks import ALONE, Part
+from ganaug.gan.steps import draw_batch
+from ganaug.gan.training import fit
+from ganaug.runs import open_run
+
+EVERYTHING = ("color", "translation", "scale", "rotation", "cutout")
+
+
+def put_together(parts):
+    """Batches (n, ...) of each process -> the batch (N, ...)."""
+    return torch.stack([part.unflatten(0, (-1, SPREAD_GROUP)) for part in parts], 1).flatten(0, 2)
+
+
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_the_data_and_their_order_are_the_same_however_many_share_them(world):
+    settings = with_changes(batch_size=24, deformed_size=4)
+
+    def drawn(part):
+        state = make_state(settings)
+        state.part = part
+        batches = [draw_batch(state, make_data("both"), settings) for _ in range(3)]
+        seen = [augment(real, EVERYTHING, 0.7, state.rng, part) for real, _, _ in batches]
+        return [*batches, seen], state.rng.get_state()
+
+    whole, rng = drawn(ALONE)
+    parts, rngs = zip(*(drawn(Part(rank, world)) for rank in range(world)), strict=True)
+    assert all(torch.equal(rng, other) for other in rngs)
+    for position, batch in enumerate(whole):
+        for kind, values in enumerate(batch):
+            torch.testing.assert_close(put_together([part[position][kind] for part in parts]), values)
+
+
+def test_rows_of_a_batch_are_found_in_its_parts():
+    batch = torch.arange(24)
+    for rank in range(3):
+        part = Part(rank, 3)
+        mine, places = part.find(batch)
+        assert torch.equal(part.of(batch)[places], batch[mine]) and len(places) == 8
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    return play_together(tmp_path_factory.mktemp("together"))
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_two_processes_equal_one(played, game):
+    alone, together = play(GAMES[game], ALONE), played[game]
+    for mine in together:
+        assert mine["told"] == [pytest.approx(row, rel=1e-3, abs=1e-3) for row in alone["told"]]
+        assert mine["gap"] == pytest.approx(alone["gap"], rel=1e-3, abs=1e-3)
+        assert mine["state"]["balance"] == pytest.approx(alone["state"]["balance"], rel=1e-3)
+        assert torch.equal(mine["state"]["rng"], alone["state"]["rng"])
+        for values, others in zip(mine["state"]["networks"], alone["state"]["networks"], strict=True):
+            torch.testing.assert_close(values, others, rtol=1e-3, atol=1e-3)
+
+
+def test_both_hold_the_same_networks_to_the_last_bit(played):
+    for first, second in played.values():
+        for values, others in zip(first["state"]["networks"], second["state"]["networks"], strict=True):
+            assert all(torch.equal(values[name], others[name]) for name in values)
+
+
+def test_a_killed_process_ends_the_training_which_goes_on(digits, tmp_path, monkeypatch):
+    """Begun by one process, gone on with by two, of which one is killed, and by the two that torchrun starts in their place."""
+    take_four_checkpoints(monkeypatch)
+    recipe = with_settings(fit={"steps": 12, "log_interval": 1, "checkpoint_interval": EVERY_STEP})
+    whole = fit(digits, tmp_path / "whole", recipe=recipe)
+    out = interrupted_fit(monkeypatch, digits, tmp_path / "run", recipe, at=4)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [Path(__file__).with_name("together.py"), tmp_path, "fit", digits, "--out", out, "--resume"]
+    found = subprocess.run([*launch, *map(str, command)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "another process of this training was killed" in errors[0], found.stderr
+    assert f"torchrun --nproc-per-node 2 -m ganaug fit {digits} --out {out} --resume" in errors[0]
+    assert (tmp_path / "killed").exists() and found.stdout.count("next: ") == 1
+    assert found.stderr.count("2 processes, each with 4 of 8 images") == 2  # before and after, from one of them
+    assert open_run(out)[1]["complete"] is True
+    assert metrics_of(out).to_dict("list") == pytest.approx(metrics_of(whole).to_dict("list"), abs=2e-3)
+    assert [each["step"] for each in member_of(out)["checkpoints"]] == [
+        each["step"] for each in member_of(whole)["checkpoints"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "multiple"), [({"batch_size": 16}, 12), ({"batch_size": 24, "family": "mixing"}, 48)]
+)
+def test_a_batch_that_cannot_be_shared_out_is_refused(digits, tmp_path, monkeypatch, settings, multiple):
+    @contextmanager
+    def among_three(how_to_go_on):
+        yield Part(0, 3)
+
+    monkeypatch.setattr(training, "joined", among_three)
+    with pytest.raises(GanaugError, match=f"3 processes cannot share .* must be a multiple of {multiple}"):
+        fit(digits, tmp_path / "run", recipe=with_settings(fit=settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_of_several_takes_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [Part(3, 4).device(name) for name in ("auto", "cuda", "cpu")] == ["cuda:1", "cuda:1", "cpu"]
+    assert ALONE.device("cuda:1") == "cuda:1"
+    with pytest.raises(GanaugError, match="each of 4 processes needs a GPU of its own"):
+        Part(3, 4).device("cuda:1")
+
+
+def test_other_commands_are_for_one_process(digits, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "Start check without torchrun" in refused("check", digits)
