@@ -65,7 +65,8 @@ def make_unit(task: Task) -> None:
         open_curator(target, task.curation, resolve_device(task.device))
     if task.referees is not None and not target.curation.exists():
         with filled_whole(target.curation) as partial:
-            shutil.copytree(RunFolder(task.referees).curation, partial, dirs_exist_ok=True)
+            for file in RunFolder(task.referees).curation.iterdir():  # copytree has words of its own for a full disk
+                shutil.copyfile(file, partial / file.name)
     for folder, recipe in task.pools.items():
         if not (folder / manifest.NAME).is_file():
             synthesize(target.root, folder, recipe=recipe, device=task.device)
