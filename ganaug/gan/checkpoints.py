@@ -1,6 +1,7 @@
 """What a training needs to go on exactly where it was: in a file after an interruption, in memory after a divergence."""
 
 import copy
+import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +62,8 @@ def load_state(path: Path, state: TrainingState) -> dict[str, Any]:
     try:
         refuse_packed(path)
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        restore(state, saved["now"])
+        with warnings.catch_warnings(action="ignore"):  # torch's, of what is no state
+            restore(state, saved["now"])
         good: dict[str, Any] = saved["good"]
     except Exception as error:  # what is no pickle, a damaged one, or one of something else raises nearly anything
         reason = (str(error) or "it ends too early.").splitlines()[0]
