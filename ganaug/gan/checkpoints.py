@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import json
+import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -84,7 +85,8 @@ def load_state(path: Path, state: TrainingState, owner: str) -> tuple[dict[str, 
         content = io.BytesIO(read_sealed(path, owner))
         refuse_packed(content)
         saved: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-        restore(state, saved["now"])
+        with warnings.catch_warnings(action="ignore"):  # torch's, of what is no state
+            restore(state, saved["now"])
         good: dict[str, Any] = saved["good"]
         logged = {name: list(values) for name, values in saved["logged"].items()}
     except Exception as error:  # what is no pickle, a damaged one, or one of something else raises nearly anything

@@ -47,23 +47,35 @@ FIRST_CHECKPOINT = 0.25  # share of the steps before the first of them
 DIVERGED = 1e3  # a loss beyond which nothing comes back
 MAX_ROLLBACKS = 5
 
+LARGEST_SIDE = 1024  # pixels
+
 Shape = dict[str, Any]
 
 
 def build_networks(shape: Shape) -> tuple[AnyGenerator, Discriminator]:
     """Fresh networks of a shape {family, class_counts, image_size, channels, mirror, latent_size,
     width}, as stored in member.json."""
+    refuse_shape(shape)
     discriminator = Discriminator(len(shape["class_counts"]), shape["image_size"], shape["channels"], shape["width"])
     return build_generator(shape), discriminator
 
 
 def build_generator(shape: Shape) -> AnyGenerator:
     """The generator alone, see `build_networks`."""
+    refuse_shape(shape)
     counts, size, channels = shape["class_counts"], shape["image_size"], shape["channels"]
     latent, width = shape["latent_size"], shape["width"]
     if shape["family"] == "mixing":
         return MixingGenerator(counts, size, channels, latent, width, shape["mirror"], shape["operations"])
     return Generator(len(counts), size, channels, latent, width)
+
+
+def refuse_shape(shape: Shape) -> None:
+    """Raises `ValueError` for what no run writes and no network can be built of."""
+    if shape["family"] not in ("noise", "mixing"):
+        raise ValueError(f"the family {str(shape['family'])[:40]!r} is not known")
+    if not 4 <= shape["image_size"] <= LARGEST_SIDE:
+        raise ValueError(f"images have 4 to {LARGEST_SIDE} pixels a side")
 
 
 def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> Shape:

@@ -53,7 +53,7 @@ STRATEGIES: dict[str, Callable[[int], tuple[Member, ...]]] = {
 
 def members_of(strategy: str, num_classes: int) -> tuple[Member, ...]:
     """The members of a run of that strategy, in the order of their training. Raises `GanaugError` for one that there is not."""
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise GanaugError(
             f"the run's strategy {str(strategy)[:40]!r} is not known: {suggest(str(strategy), STRATEGIES)}"
         )

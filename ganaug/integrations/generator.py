@@ -144,7 +144,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         `huggingface_hub.PyTorchModelHubMixin`. Raises `GanaugError` for anything else."""
         try:
             made: Self = super().from_pretrained(pretrained_model_name_or_path, **options)
-        except (OSError, ValueError) as error:  # also what the hub answers
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:  # also what the hub answers
             raise GanaugError(
                 f"{pretrained_model_name_or_path} is neither the folder of a saved generator nor a repository that can be "
                 f"fetched: {str(error).strip().splitlines()[0]}"

@@ -83,7 +83,13 @@ def write_mutants(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
             name = rng.choice(list(MUTATIONS[suffix]))
             try:
                 content = MUTATIONS[suffix][name](content, rng)
-            except (struct.error, IndexError, ValueError, zlib.error):  # what a second fault finds no structure for
+            except (
+                struct.error,
+                LookupError,
+                ValueError,
+                zlib.error,
+                StopIteration,
+            ):  # what a second fault finds no structure for
                 content = cut(content, rng)
             names.append(name.replace(" ", "-"))
         shown = rng.choice(suffixes) if rng.random() < 0.025 else suffix
