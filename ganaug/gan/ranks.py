@@ -25,17 +25,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional as F
 
 from ..errors import GanaugError
 from ..progress import LOGGER
 from .networks import SPREAD_GROUP
 
-PATIENCE = timedelta(
-    minutes=30
-)  # for a process that neither answers nor ends: the others wait while the first prepares the data
+# For a process that neither answers nor ends: the others wait while the first prepares the data.
+PATIENCE = timedelta(minutes=30)
 
 
 class Lost(GanaugError):
@@ -162,6 +159,9 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
     if not _is_launched():
         yield ALONE
         return
+    from torch.distributed.distributed_c10d import PrefixStore  # which not every build of torch has
+    from torch.distributed.rendezvous import rendezvous
+
     part = Part(_environment("RANK"), _environment("WORLD_SIZE"))
     store: Any = None
     with ExitStack() as stack:
