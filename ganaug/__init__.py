@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .browsing.browse import browse
     from .classify.predictor import predict
-    from .data.check import CheckReport, check
+    from .data.check import CheckReport, Problem, check
     from .errors import GanaugError
     from .gan.training import Estimate, estimate_fit, fit
     from .integrations.classifier import GANClassifier
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .integrations.generator import Generator
     from .integrations.replace import GANReplace
     from .integrations.sampler import GANSampler
-    from .pipeline import demo, run
+    from .pipeline import Result, demo, run
     from .recipe import load_recipe
     from .reporting.page import report
     from .settings import Recipe
@@ -43,7 +43,9 @@ _HOMES = {
     "GanaugError": "errors",
     "Generator": "integrations.generator",
     "GeneratorDataset": "integrations.generated",
+    "Problem": "data.check",
     "Recipe": "settings",
+    "Result": "pipeline",
     "Status": "watch",
     "audit": "synthesis.audit",
     "browse": "browsing.browse",
@@ -74,7 +76,9 @@ __all__ = [
     "GanaugError",
     "Generator",
     "GeneratorDataset",
+    "Problem",
     "Recipe",
+    "Result",
     "Status",
     "audit",
     "browse",

@@ -4,16 +4,17 @@ import json
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
-from .errors import GanaugError
+from .errors import GanaugError, printable
 from .options import PATH, Ganaug, complete_arms, gather, settings
-from .progress import LOGGER
-from .settings import DEMO_BUDGET, RUN_BUDGET, VERDICTS
+from .progress import LOGGER, Lines
+from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, VERDICTS
 
 FAILED = 1  # exit code of --fail-if
 
@@ -37,6 +38,13 @@ A first session:
 """
 
 
+class PlainLines(logging.Formatter):
+    """Messages alone; what names in them may do to a terminal is shown instead."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(record.getMessage(), keep="\n")
+
+
 @click.group(
     cls=Ganaug,
     epilog=FIRST_SESSION,
@@ -51,8 +59,9 @@ def main(ctx: click.Context, quiet: bool) -> None:
 
     DATA is a folder of class folders, or a zip of one. Each command says more: ganaug fit --help
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged images are told of by name
+    handler = Lines()
+    handler.setFormatter(PlainLines())
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
     launched = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
@@ -330,9 +339,13 @@ def predict(classifier: Path, images: Path, out: Path | None, device: str) -> No
     CLASSIFIER is a file of export-classifier; IMAGES an image, or a folder or zip with images anywhere in it.
     """
     from .classify.predictor import predict as run_predict
+    from .spreadsheet import write_csv
 
     table = run_predict(classifier, images, out, device=device)
-    click.echo(table.to_csv(index=False).rstrip("\n") if out is None else f"{len(table)} predictions in {out}")
+    if out is None:
+        write_csv(table, sys.stdout)
+    else:
+        click.echo(f"{len(table)} predictions in {out}")
 
 
 @main.command(short_help="How far a training or a study has come.")
@@ -354,7 +367,14 @@ def status(folder: Path) -> None:
 @click.option(
     "--budget", metavar="TIME", default=RUN_BUDGET, show_default=True, help="Wall-clock time for all stages together."
 )
-@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds", "compare.drop_duplicates", *DATA_SETTINGS)
+@settings(
+    *FIT_SETTINGS,
+    "compare.preset",
+    "compare.seeds",
+    "compare.drop_duplicates",
+    *DATA_SETTINGS,
+    compare__preset=RUN_PRESET,
+)
 def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """All of it, in order: check, fit, synthesize, compare, report. Repeat the command to go on after an interruption."""
     from .pipeline import format_result
@@ -369,7 +389,7 @@ def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tupl
 @click.option(
     "--budget", metavar="TIME", default=DEMO_BUDGET, show_default=True, help="Wall-clock time for all stages together."
 )
-@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds")
+@settings(*FIT_SETTINGS, "compare.preset", "compare.seeds", compare__preset=RUN_PRESET)
 def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Run on scikit-learn's handwritten digits, 20 a class, which need no download."""
     from .pipeline import demo as run_demo

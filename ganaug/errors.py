@@ -1,9 +1,16 @@
-"""The one exception that a user is meant to read, and what it suggests for a mistyped name."""
+"""The one exception that a user is meant to read, what it suggests for a mistyped name, and names as a terminal may show them."""
 
 import difflib
 from collections.abc import Iterable
 
 LEAST_LIKENESS = 0.5  # of a suggestion, by difflib's ratio: smote is .56 like scratch/smote
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text as a terminal may show it: whatever steers it, breaks its lines or turns its direction, but for `keep`, as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 class GanaugError(Exception):

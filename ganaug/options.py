@@ -1,17 +1,21 @@
 """What the commands share: the group, with its manual and its errors, and options that are settings of a recipe."""
 
 import re
+import shlex
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import click
 from click.shell_completion import CompletionItem
 
-from .errors import GanaugError, suggest
+from .errors import GanaugError, printable, suggest
 from .progress import format_duration
 from .recipe import load_recipe_mapping
+from .runs import RunFolder, is_full
+from .sessions import BEGUN, Stopped, signals_raise
 from .settings import ARM_NAMES, Recipe, parse_duration
 
 BAD_INPUT = 2  # exit code, as of a wrong option
@@ -24,6 +28,9 @@ SECTIONS = {  # of the manual, in the order of use
     "All of it": ("run", "demo"),
     "Beside": ("status", "completion"),
 }
+
+RESUMABLE = ("fit", "synthesize", "compare", "run", "demo")
+ARGUMENTS = "ganaug.arguments"
 
 Command = Callable[..., Any]
 PATH = click.Path(path_type=Path)
@@ -52,24 +59,55 @@ class Ganaug(click.Group):
             raise click.UsageError(f"no command {name!r}: {suggest(name, self.list_commands(ctx))}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
+        code = BAD_INPUT
         try:
-            return super().invoke(ctx)
+            with signals_raise():
+                return super().invoke(ctx)
         except GanaugError as error:
-            click.echo(f"error: {error}", err=True)
-        except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            click.echo(f"error: {error.strerror}: {error.filename}", err=True)
+            click.echo(printable(f"error: {error}", keep="\n"), err=True)
+        except Stopped as error:
+            click.echo(printable(f"{error}.{going_on(ctx, error)}", keep="\n"), err=True)
+            code = 128 + error.number  # as shells say it
         except OSError as error:
-            click.echo(f"error: {error}", err=True)
+            where = f": {error.filename}" if error.filename else ""
+            reason = f"{error.strerror}{where}" if error.strerror else str(error)
+            reason = f"the disk is full{where} cannot be written" if is_full(error) else reason
+            click.echo(printable(f"error: {reason}.{going_on(ctx, error)}", keep="\n"), err=True)
         except (MemoryError, RuntimeError) as error:  # torch has a name of its own for it on a GPU alone
             if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
                 raise
-            click.echo("error: out of memory. Lower fit.batch_size, fit.width or data.image_size.", err=True)
-        sys.exit(BAD_INPUT)
+            lower = "Lower fit.batch_size, fit.width or data.image_size."
+            click.echo(f"error: out of memory. {lower}{going_on(ctx, error)}", err=True)
+        sys.exit(code)
 
 
-def setting(key: str, *names: str) -> Callable[[Command], Command]:
-    """A click option for the recipe's `stage.key`: its choices, help and default are read from the settings."""
+def going_on(ctx: click.Context, error: BaseException) -> str:
+    """The end of a message: how to go on with a command that was ended by no fault of its own."""
+    arguments: list[str] = ctx.meta[ARGUMENTS]
+    name = next((each for each in arguments if not each.startswith("-")), "")
+    if name not in RESUMABLE:
+        return ""
+    begun = BEGUN in getattr(error, "__notes__", ())
+    again = ["--resume"] if name == "fit" and "--resume" not in arguments and holds_run(arguments) else []
+    kept = "What was finished is kept; go on" if begun else "Begin again"
+    return f" {kept} with: {shlex.join(['ganaug', *arguments, *again])}"
+
+
+def holds_run(arguments: list[str]) -> bool:
+    """Whether the folder after --out holds a run that may be gone on with; before that, it begins anew."""
+    found = [after for each, after in pairwise(arguments) if each == "--out"]
+    found += [each.removeprefix("--out=") for each in arguments if each.startswith("--out=")]
+    return any(RunFolder(Path(out)).info.is_file() for out in found)
+
+
+def setting(key: str, *names: str, default: Any = None) -> Callable[[Command], Command]:
+    """A click option for the recipe's `stage.key`: its choices, help and default are read from the settings, unless the command has
+    another `default`."""
     stage, name = key.split(".")
     field = Recipe.model_fields[stage].annotation.model_fields[name]  # type: ignore[union-attr]
     choices = [str(choice) for part in (field.annotation, *get_args(field.annotation)) for choice in _literals(part)]
@@ -78,8 +116,9 @@ def setting(key: str, *names: str) -> Callable[[Command], Command]:
         *(check for part in get_args(field.annotation) for check in getattr(part, "__metadata__", ())),
     ]
     in_seconds = any(getattr(check, "func", None) is parse_duration for check in checks)
-    shown = format_duration(field.default) if in_seconds and field.default else field.default
-    default = "" if field.default in (None, ()) else f"  [default: {shown}]"
+    default = field.default if default is None else default
+    shown = format_duration(default) if in_seconds and default else default
+    told = "" if default in (None, ()) else f"  [default: {shown}]"
     if field.annotation is bool:
         flag = names or (f"--{name.replace('_', '-')}",)
         return click.option(*flag, f"{stage}__{name}", is_flag=True, default=None, help=field.description)
@@ -90,7 +129,7 @@ def setting(key: str, *names: str) -> Callable[[Command], Command]:
         multiple=get_origin(field.annotation) is tuple,
         shell_complete=complete_arms if key == "compare.arms" else None,
         metavar=None if choices else "TIME" if in_seconds else _metavar(name, field.annotation),
-        help=f"{field.description}{default}",
+        help=f"{field.description}{told}",
     )
 
 
@@ -116,8 +155,9 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def settings(*keys: str | tuple[str, ...]) -> Callable[[Command], Command]:
-    """Options for several settings, and --recipe and --set for all others."""
+def settings(*keys: str | tuple[str, ...], **defaults: Any) -> Callable[[Command], Command]:
+    """Options for several settings, and --recipe and --set for all others. `defaults`: those that the command has otherwise than the
+    settings, as `stage__key`."""
 
     def decorate(command: Command) -> Command:
         command = click.option(
@@ -129,7 +169,8 @@ def settings(*keys: str | tuple[str, ...]) -> Callable[[Command], Command]:
         )(command)
         command = click.option("--recipe", type=PATH, help="A YAML or TOML file with settings of the stages.")(command)
         for key in reversed(keys):
-            command = setting(*((key,) if isinstance(key, str) else key))(command)
+            name, *flags = (key,) if isinstance(key, str) else key
+            command = setting(name, *flags, default=defaults.get(name.replace(".", "__")))(command)
         return command
 
     return decorate

@@ -15,7 +15,8 @@ from .gan.training import fit
 from .recipe import RecipeLike, dump_recipe, load_recipe
 from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
-from .settings import DEMO_BUDGET, RUN_BUDGET, Recipe, parse_budget
+from .sessions import LOCK, sole, sweep
+from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, Recipe, parse_budget
 from .study.case import refuse_hopeless, refuse_leaky
 from .study.compare import compare
 from .synthesis.plan import COUNT_REQUESTS, plan_counts
@@ -45,14 +46,20 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
         fits into minutes, takes its time.
     recipe: settings of the stages that differ from the defaults; see `ganaug.load_recipe`.
 
-    Every stage that `out` holds complete is skipped, an interrupted one goes on. Raises `GanaugError` as the stages do, and
-    where `out` was begun with other settings.
+    Returns the `Result`: the verdict, and where everything is. Every stage that `out` holds complete is skipped, an interrupted one goes
+    on; one process at a time. Raises `GanaugError` as the stages do, and where `out` was begun with other settings.
     """
     root = Path(out)
     refuse_inside(data, root)
     if (unlabeled := load_recipe(recipe).data.unlabeled) is not None:
         refuse_inside(unlabeled, root, "unlabeled images")
+    with sole(root / LOCK, root):
+        return _run_alone(data, root, budget, recipe)
+
+
+def _run_alone(data: str | Path, root: Path, budget: str | float, recipe: RecipeLike) -> Result:
     resolved = _settle_recipe(root, budget, recipe)
+    sweep(root)
     run_folder = RunFolder(root / "run")
     if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
         verify_source(data, resolved.data.unlabeled, run_folder.data)
@@ -82,7 +89,7 @@ def refuse_vain(data: str | Path, folder: RunFolder, recipe: Recipe) -> None:
 def demo(out: str | Path, *, budget: str | float = DEMO_BUDGET, recipe: RecipeLike = None) -> Result:
     """`run` on scikit-learn's handwritten digits (1,797 scans of 8 x 8 pixels), which need no download.
 
-    They are written to `out`/digits as PNG files: 20 a class, drawn at random, to train on, the rest to score.
+    They are written to `out`/digits as PNG files: 20 a class, drawn at random, to train on, the rest to score. Returns the `Result`.
     """
     data = write_digits(Path(out) / "digits")
     return run(data, out, budget=budget, recipe=recipe)
@@ -134,7 +141,7 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
     if fit_settings.steps is None and "budget" not in fit_settings.model_fields_set:
         fit_settings = fit_settings.model_copy(update={"budget": FIT_SHARE * seconds})
     if "preset" not in compare_settings.model_fields_set:
-        compare_settings = compare_settings.model_copy(update={"preset": "demo"})
+        compare_settings = compare_settings.model_copy(update={"preset": RUN_PRESET})
     if compare_settings.preset == "demo" and compare_settings.updates is None and compare_settings.budget is None:
         compare_settings = compare_settings.model_copy(update={"budget": COMPARE_SHARE * seconds})
     if all(getattr(synthesize_settings, name) is None for name in COUNT_REQUESTS):
@@ -147,7 +154,8 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
         if load_recipe(path) != resolved:
             raise GanaugError(f"{root} was begun with other settings, see {path}. Repeat those, or give another --out.")
         return resolved
-    if root.is_dir() and not {child.name for child in root.iterdir()} <= {"digits", "recipe.yaml", "run"}:
+    known = {"digits", "recipe.yaml", "run", LOCK}
+    if not {child.name for child in root.iterdir() if child.suffix != ".tmp"} <= known:
         raise GanaugError(f"{root} is not empty and was not made by ganaug run. Give a new or empty folder as --out.")
     write_text(path, dump_recipe(resolved))
     return resolved

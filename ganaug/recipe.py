@@ -1,5 +1,6 @@
 """Recipes: settings read from files, mappings and command lines, checked, and written again."""
 
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import GanaugError, suggest
 from .settings import Recipe
+
+LONGEST = 2**20  # bytes of a recipe
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path | None
 
@@ -60,15 +63,20 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _read_recipe_file(path: Path) -> Mapping[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise GanaugError(f"the recipe {path} cannot be read: {error}. Give a YAML or TOML text file.") from None
-    try:
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+    if len(content) > LONGEST:
         raise GanaugError(
-            f"the recipe {path} is not valid {'TOML' if path.suffix == '.toml' else 'YAML'}: {error}"
-        ) from None
+            f"the recipe {path} has more than {LONGEST:,} bytes. Give a YAML or TOML text file of a few settings."
+        )
+    try:
+        values = tomllib.loads(text) if path.suffix == ".toml" else _parse_yaml(text)
+    except (ValueError, RecursionError) as error:
+        kind, reason = "TOML" if path.suffix == ".toml" else "YAML", " ".join(str(error).split())[:300]
+        raise GanaugError(f"the recipe {path} is not valid {kind}: {reason}.") from None
     if values is None:
         return {}
     if not isinstance(values, Mapping):
@@ -80,14 +88,37 @@ def _read_recipe_file(path: Path) -> Mapping[str, Any]:
     }  # a heading with nothing below
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, by which a few lines unfold to billions, and without keys that stand twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it has an alias, such as *name; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"it has the key {twice} twice")
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str) -> Any:
+    """Raises `ValueError` or `RecursionError`."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
 def _parse_override(text: str) -> Mapping[str, Any]:
     key, separator, value = text.partition("=")
     stage, dot, name = key.strip().partition(".")
     if not separator or not dot or not name:
         raise GanaugError(f"--set expects stage.key=value, for example fit.steps=2000; got {text!r}.")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+        parsed = _parse_yaml(value)
+    except (ValueError, RecursionError):
         parsed = value
     return {stage: {name: parsed}}
 
@@ -124,7 +155,15 @@ def _explain(item: Any) -> str:
         stage = "".join(f"{part}." for part in path[:-1])
         return f"unknown setting {name}: {suggest(path[-1], _known_keys(path[:-1]), before=stage)}"
     message = item["msg"].removeprefix("Value error, ")
-    return f"setting {name} = {item['input']!r}: {message[0].lower()}{message[1:]}."
+    return f"setting {name} = {_show(item['input'])}: {message[0].lower()}{message[1:]}."
+
+
+def _show(value: object) -> str:
+    """Of a value from outside, so much as a line may hold."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of very many digits"
 
 
 def _known_keys(path: Sequence[str]) -> list[str]:

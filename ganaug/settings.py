@@ -6,16 +6,19 @@ A default exists here and nowhere else: the command line and the documentation r
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from .errors import GanaugError
 
 ImageSize = Literal[16, 32, 64, 128, 256]
 IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
+LARGEST = 2**32  # of all numbers in a recipe
+LARGEST_MODEL_SIZE = 4096  # pixels that a classifier enlarges images to
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 RUN_BUDGET, DEMO_BUDGET = "10m", "6m"  # of all stages together
+RUN_PRESET = "demo"  # of the study of `run` and `demo`, the one that fits into such a budget
 
 
 def parse_duration(value: object) -> object:
@@ -68,7 +71,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Precision = Literal["auto", "fp32", "bf16"]
 FilterName = Literal["copy", "wrong-class", "outlier", "unrealistic", "duplicate"]
 SamplingWord = Literal["auto", "all", "minority", "not-minority", "not-majority"]
-Counts = dict[str, Annotated[int, Field(ge=0)]]
+Counts = dict[str, Annotated[int, Field(ge=0, le=LARGEST)]]
 ARM_NAMES = (  # of study/arms.py, in its order, for who must not import it
     "scratch/real",
     "scratch/real+synthetic",
@@ -91,7 +94,24 @@ PRECISION = "bf16 autocast where the hardware has it, else fp32."
 
 
 class Settings(BaseModel):
+    """No number is so large that its products are no numbers any more, or that a list of so many is all the memory there is."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("expected no true or false")  # which Python takes for 1 and 0
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _check_size(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            raise ValueError(f"expected no number above {LARGEST:,}")
+        return value
 
 
 class DataSettings(Settings):
@@ -143,14 +163,19 @@ class FitSettings(Settings):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Precision = Field("auto", description=PRECISION)
     threads: int | None = Field(
-        None, ge=1, description="CPU threads; by default as many as a short measurement finds fastest."
+        None, ge=1, le=1024, description="CPU threads; by default as many as a short measurement finds fastest."
     )
     batch_size: int = Field(
-        32, ge=4, multiple_of=4, description="Images of each kind (real, generated) in a step; fours of one class."
+        32,
+        ge=4,
+        le=2**16,
+        multiple_of=4,
+        description="Images of each kind (real, generated) in a step; fours of one class.",
     )
     latent_size: int = Field(
         16,
         ge=2,
+        le=2**16,
         description="Length of the noise vector z; for mixing, of the part that modulates the decoder.",
     )
     width: Annotated[Literal["auto"] | Annotated[int, Field(ge=4)], BeforeValidator(parse_number)] = Field(
@@ -309,15 +334,20 @@ class CompareSettings(Settings):
     splits: int | None = Field(
         None,
         ge=1,
+        le=1000,
         description="Splits into training and test images, each with GANs of its own; 1 where the data has a test split.",
     )
-    gans: int | None = Field(None, ge=1, description="GANs of each split; the first split's first is the run's own.")
-    seeds: int | None = Field(None, ge=2, description="Paired repetitions of every arm in each split.")
+    gans: int | None = Field(
+        None, ge=1, le=1000, description="GANs of each split; the first split's first is the run's own."
+    )
+    seeds: int | None = Field(None, ge=2, le=1000, description="Paired repetitions of every arm in each split.")
     tune: bool | None = Field(
         None,
         description="Choose training and mixing of every arm on inner folds, for each of which a GAN is trained that has not seen it.",
     )
-    inner_folds: int = Field(3, ge=2, description="Folds of the training images on which the choices are made.")
+    inner_folds: int = Field(
+        3, ge=2, le=1000, description="Folds of the training images on which the choices are made."
+    )
     updates: int | None = Field(
         None, ge=1, description="Updates of every arm; by default doubled until no arm gains on the inner folds."
     )
@@ -347,9 +377,10 @@ class CompareSettings(Settings):
     classifier_size: int | None = Field(
         None,
         ge=16,
+        le=LARGEST_MODEL_SIZE,
         description="Pixels to which a torchvision classifier's images are resized; by default theirs, at least 64.",
     )
-    batch_size: int = Field(32, ge=2, description="Real images in an update.")
+    batch_size: int = Field(32, ge=2, le=2**16, description="Real images in an update.")
     synthetic_ratio: float = Field(
         0.5, gt=0, description="Synthetic images in an update for each real one, in the arms that use them."
     )
@@ -362,7 +393,7 @@ class CompareSettings(Settings):
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
     jobs: int | None = Field(
-        None, ge=1, description="Trainings at a time, one thread each; by default one for each core."
+        None, ge=1, le=1024, description="Trainings at a time, one thread each; by default one for each core."
     )
     cluster: str | None = Field(
         None,

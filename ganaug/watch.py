@@ -1,6 +1,7 @@
 """What is going on in a folder, for who looks from another terminal."""
 
 import os
+import shlex
 import socket
 import time
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from .errors import GanaugError
 from .progress import format_duration
-from .runs import STATUS, RunFolder, read_json
+from .runs import STATUS, RunFolder, open_run, read_json
 
 SILENT_AFTER = 900.0  # seconds without a sign, after which a process that cannot be asked for counts as gone
 State = Literal["complete", "running", "stopped"]
@@ -55,10 +56,13 @@ def _of_run(root: Path) -> Status:
     samples = sorted(folder.samples.glob("*.png"), key=lambda file: file.stat().st_mtime)
     seen = f"latest samples: {samples[-1]}" if samples else ""
     if info.get("complete"):
+        info = open_run(root)[1]
         steps = [read_json(folder.member(name) / "member.json", keys=("steps",))["steps"] for name in info["members"]]
         trained = f"{sum(steps):,} steps, {len(info['class_names'])} classes"
         return Status(root, "run", "complete", trained, None, seen, f"ganaug synthesize {root} --out AUGMENTED")
-    again = f"ganaug fit {info.get('source', 'DATA')} --out {root}" + (" --resume" if info else "")
+    again = f"ganaug fit {shlex.quote(str(info.get('source', 'DATA')))} --out {shlex.quote(str(root))}" + (
+        " --resume" if info else ""
+    )
     return _of_unfinished(root, "run", seen, again)
 
 

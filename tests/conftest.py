@@ -16,7 +16,10 @@ from ganaug.gan.training import fit
 from ganaug.pipeline import write_digits
 from ganaug.synthesis.synthesize import synthesize
 
-settings.register_profile("ganaug", deadline=None)  # no test asserts a speed
+settings.register_profile("ganaug", max_examples=30, deadline=None)  # no test asserts a speed
+settings.register_profile(
+    "thorough", max_examples=10_000, deadline=None, database=None
+)  # recipes/benchmarks/properties.py
 settings.load_profile("ganaug")
 
 

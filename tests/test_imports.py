@@ -46,6 +46,19 @@ def test_every_public_name_exists():
     assert python(code).returncode == 0
 
 
+def test_what_a_public_function_returns_is_public_and_a_device_is_explained():
+    code = (
+        "import inspect, typing, ganaug\n"
+        "for function in filter(inspect.isfunction, (getattr(ganaug, name) for name in ganaug.__all__)):\n"
+        "    found = inspect.signature(function).return_annotation\n"
+        "    for kind in (found, *typing.get_args(found)):\n"
+        "        if getattr(kind, '__module__', '').startswith('ganaug'):\n"
+        "            assert getattr(ganaug, kind.__name__) is kind, kind\n"
+        "    if 'device' in inspect.signature(function).parameters: assert 'device:' in function.__doc__, function"
+    )
+    assert python(code).stderr == ""
+
+
 def test_an_unknown_name_is_an_attribute_error():
     assert "has no attribute 'fitt'" in python("import ganaug; ganaug.fitt").stderr
 

@@ -118,13 +118,53 @@ def test_open_run_tells_what_is_missing(tmp_path):
     write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": False, "source": "birds.zip"})
     with pytest.raises(GanaugError, match=r"not complete.*birds\.zip.*--resume"):
         open_run(tmp_path)
+    write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": False, "source": "x; rm -rf ~"})
+    with pytest.raises(GanaugError, match=r"ganaug fit 'x; rm -rf ~' --out"):
+        open_run(tmp_path)
     write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": True})
     with pytest.raises(GanaugError, match="damaged: it lacks class_names"):
         open_run(tmp_path)
-    whole = dict.fromkeys(("class_names", "counts", "source", "strategy", "members"), "")
-    write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": True, **whole})
+    write_json(tmp_path / "run.json", WHOLE)
     folder, info = open_run(str(tmp_path))
     assert folder.info == tmp_path / "run.json" and info["complete"] is True
+
+
+WHOLE = {
+    "schema": SCHEMA,
+    "complete": True,
+    "class_names": ["cat", "dog"],
+    "counts": {"train": {"cat": 3, "dog": 4}},
+    "source": "photos",
+    "strategy": "joint",
+    "members": ["joint"],
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"class_names": ["../../out", "dog"]}, "cannot be a folder's name"),
+        ({"class_names": ["/", "dog"]}, "cannot be a folder's name"),
+        ({"class_names": ["..", "dog"]}, "cannot be a folder's name"),
+        ({"class_names": ["cat", "cat"]}, "list of different names"),
+        ({"class_names": [1, 2]}, "list of different names"),
+        ({"members": ["../.."]}, "cannot be a folder's name"),
+        ({"counts": {"train": {"cat": 3}}}, "not those of its classes"),
+        ({"counts": {"train": {"cat": "3", "dog": 4}}}, "not those of its classes"),
+        ({"counts": 3}, "not those of its classes"),
+    ],
+)
+def test_a_run_whose_names_lead_elsewhere_is_refused(tmp_path, changed, message):
+    write_json(tmp_path / "run.json", {**WHOLE, **changed})
+    with pytest.raises(GanaugError, match=message):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_json_that_is_too_deep_or_has_too_many_digits_is_refused(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(GanaugError, match="cannot be read as JSON"):
+        read_json(tmp_path / "a.json")
 
 
 class Network(nn.Module):

@@ -249,3 +249,48 @@ def test_overrides_are_read_as_yaml_where_they_can_be(text, values):
 def test_wrong_overrides(text):
     with pytest.raises(GanaugError, match=r"stage\.key=value"):
         load_recipe_mapping(None, [text], {})
+
+
+LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fit: {steps: 2026-99-99}", "is not valid YAML: month must be"),
+        ("fit: {steps: !!int x}", "is not valid YAML"),
+        ("fit: {steps: " + "9" * 5000 + "}", "is not valid YAML: Exceeds the limit"),
+        ("fit: {steps: 0x" + "f" * 5000 + "}", "a number of very many digits: expected no number above"),
+        ("fit: {steps: 99999999999}", "expected no number above 4,294,967,296"),
+        ("fit: {steps: true}", "expected no true or false"),
+        ("compare: {seeds: 100000000}", "less than or equal to 1000"),
+        ("synthesize: {add: {a: 99999999999}}", "less than or equal to"),
+        ("[" * 20_000, "is not valid YAML: maximum recursion depth"),
+        (LAUGHS, "it has an alias"),
+        ("fit: {steps: 1}\nfit: {steps: 2}", "it has the key fit twice"),
+        ("fit: {1: 2}", "keys should be strings"),
+        ("? [1]\n: 2", "unhashable key"),
+        ("fit: {steps: !!python/object/apply:os.system ['true']}", "could not determine a constructor"),
+        ("#" * 2**21, "more than 1,048,576 bytes"),
+        ("fit: {steps: '" + "x" * 5000 + "'}", "fit.steps = 'xxx"),
+    ],
+)
+def test_hostile_recipes_get_one_line(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(GanaugError) as caught:
+        load_recipe(tmp_path / "a.yaml")
+    found = str(caught.value)
+    assert message in found and "\n" not in found and len(found) < 600
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 20_000, "[fit]\nsteps = " + "9" * 5000])
+def test_hostile_toml(tmp_path, text):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(GanaugError, match="is not valid TOML"):
+        load_recipe(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("value", ["2026-99-99", "[" * 5000, "9" * 6000])
+def test_hostile_overrides(value):
+    with pytest.raises(GanaugError, match="fit\\.steps"):
+        load_recipe(load_recipe_mapping(None, [f"fit.steps={value}"], {}))

@@ -67,10 +67,11 @@ def test_signs_are_left_now_and_then_and_at_the_end(tmp_path, monkeypatch):
     with signs_in(tmp_path), track("steps", 1000) as advance:
         for done in range(1, 1001):
             advance(done)
-    assert written == [0, 1, 1000]
+    assert written == [0, 1000]
 
 
 def test_the_reason_of_a_bad_end_stays(tmp_path):
+    (tmp_path / "check.json").touch()  # without anything, there is nothing to tell of
     for error in (GanaugError("no space is left"), KeyboardInterrupt()):
         with pytest.raises(type(error)), signs_in(tmp_path), track("steps", 3):
             raise error

@@ -25,8 +25,8 @@ def browse(
     Returns the numbers of images {"rejected", "kept"} that are otherwise than before. Raises `GanaugError` for a folder without a
     manifest, one that is being browsed already, and decisions that could not be written into the manifest.
     """
-    if missing := [name for name in ("flask", "filelock") if importlib.util.find_spec(name) is None]:
-        raise GanaugError(f"browse needs {' and '.join(missing)}. Install it: pip install 'ganaug[browse]'")
+    if importlib.util.find_spec("flask") is None:
+        raise GanaugError("browse needs flask. Install it: pip install 'ganaug[browse]'")
     from .decisions import open_desk, summarize
     from .reals import open_reals
     from .server import make_server

@@ -33,6 +33,7 @@ from ..data.manifest import (
 )
 from ..errors import GanaugError
 from ..progress import warn
+from ..runs import sync_folder
 
 LOCK = ".browse.lock"
 PAUSE = 0.5  # seconds between two writings of the manifest
@@ -294,16 +295,6 @@ def settle(desk: Desk) -> None:
             raise GanaugError(
                 f"{desk.folder / NAME} cannot be written: {error}. The decisions are safe in {JOURNAL}; ganaug browse completes it."
             ) from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in the folder are on the disk, where the system can tell."""
-    if os.name != "nt":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def summarize(desk: Desk) -> dict[str, int]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,10 @@ from ..data.source import Source, open_unlabeled
 from ..devices import resolve_device
 from ..errors import GanaugError
 from ..gan.networks import Backbone
-from ..progress import track, warn
-from ..runs import SCHEMA, written_whole
+from ..progress import Advance, track, warn
+from ..runs import SCHEMA, num_bytes, written_whole
+from ..settings import IMAGE_SIZES, LARGEST_MODEL_SIZE
+from ..spreadsheet import write_csv
 from .backbones import OWN, Classifier, build_torchvision
 from .training import predict as predict_arrays
 
@@ -42,11 +45,12 @@ class Card:
 
 def save_classifier(path: Path, state: dict[str, Tensor], card: Card) -> None:
     """Writes weights and card as one .safetensors file."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     header = json.dumps({"schema": SCHEMA, **asdict(card)}, ensure_ascii=False)
     with written_whole(path) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in state.items()}, temporary, {HEADER: header})
+        content = save({name: value.cpu().contiguous() for name, value in state.items()}, {HEADER: header})
+        temporary.write_bytes(content)  # whose errors are those of the disk
 
 
 def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:
@@ -58,7 +62,7 @@ def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise GanaugError(f"{path} cannot be read as a classifier: {error}. {HOW_TO_MAKE}") from None
     if not isinstance(header, dict):
         raise GanaugError(f"{path} holds weights, but no classifier of ganaug's. {HOW_TO_MAKE}")
@@ -66,11 +70,27 @@ def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:
         raise GanaugError(f"{path} was written by another version of ganaug. {HOW_TO_MAKE}")
     try:
         card = Card(**{**header, "class_names": tuple(header["class_names"])})
+        refuse_card(card)
+        with torch.device("meta"):  # first without memory: the card may ask for all there is
+            needed = num_bytes(build(card, state))
+        if needed > Path(path).stat().st_size:
+            raise ValueError("its network is larger than the file")
         model = build(card, state)
         model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
         raise GanaugError(f"{path} is damaged: {str(error).splitlines()[0]}. {HOW_TO_MAKE}") from None
     return model.eval(), card
+
+
+def refuse_card(card: Card) -> None:
+    """Raises `ValueError` for a card that no study writes."""
+    names = card.class_names
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("its classes have no names")
+    if card.image_size not in IMAGE_SIZES or card.channels not in (1, 3) or card.resize not in get_args(Resize):
+        raise ValueError(f"images of {card.image_size} pixels and {card.channels} channels, resized by {card.resize}")
+    if card.model_size not in range(IMAGE_SIZES[0], LARGEST_MODEL_SIZE + 1):
+        raise ValueError(f"a model of {card.model_size} pixels")
 
 
 def build(card: Card, state: dict[str, Tensor]) -> nn.Module:
@@ -89,6 +109,7 @@ def predict(
     classifier: a file of `export_classifier`.
     images: an image, or a folder or zip with images anywhere in it; class folders are not needed, and are not looked at.
     out: a CSV file to write the table to.
+    device: where the classifier is asked: auto, cpu, cuda or cuda:N.
 
     Returns a row for each image: file, class, probability, and the probability of every class in a column named after it.
     Unreadable images are named in a warning and left out. Raises `GanaugError` for a file that is no classifier, and where no image
@@ -100,10 +121,9 @@ def predict(
     files: list[str] = []
     parts: list[npt.NDArray[np.float32]] = []
     with track("predicting", len(source.files)) as advance:
-        for names, pixels in read_batches(source, card):
+        for names, pixels in read_batches(source, card, advance):
             files += names
             parts.append(predict_arrays(model, pixels, target))
-            advance(len(files))
     if not files:
         raise GanaugError(f"none of the images in {images} can be read.")
     probabilities = np.concatenate(parts)
@@ -115,15 +135,17 @@ def predict(
     found = pd.concat([table, columns.round(6)], axis=1).round({"probability": 6})
     if out is not None:
         with written_whole(Path(out)) as temporary:
-            found.to_csv(temporary, index=False)
+            write_csv(found, temporary)
     return found
 
 
-def read_batches(source: Source, card: Card) -> Iterator[tuple[list[str], npt.NDArray[np.uint8]]]:
-    """Names and pixels (n, C, S, S) of the readable images, BATCH of them at a time, as the classifier takes them."""
+def read_batches(source: Source, card: Card, advance: Advance) -> Iterator[tuple[list[str], npt.NDArray[np.uint8]]]:
+    """Names and pixels (n, C, S, S) of the readable images, BATCH of them at a time, as the classifier takes them. Tells `advance` how
+    many files have been read."""
     for start in range(0, len(source.files), BATCH):
         names, pixels = [], []
-        for file in source.files[start : start + BATCH]:
+        for number, file in enumerate(source.files[start : start + BATCH], start):
+            advance(number)
             try:
                 image = decode(source.read(file.name)).pixels
             except GanaugError as error:
@@ -131,6 +153,7 @@ def read_batches(source: Source, card: Card) -> Iterator[tuple[list[str], npt.ND
                 continue
             names.append(file.name)
             pixels.append(match_channels(resize(image, card.image_size, card.resize), card.channels).transpose(2, 0, 1))
+        advance(min(start + BATCH, len(source.files)))
         if names:
             yield names, np.stack(pixels)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..errors import GanaugError, suggest
 from ..progress import say, warn
-from ..runs import SCHEMA, read_json, write_json, write_text, written_whole
+from ..runs import SCHEMA, read_json, save_array, write_json, write_text
 from ..settings import IMAGE_SIZES, DataSettings
 from .check import CheckReport, format_problem, inspect_scan, summarize_problem
 from .duplicates import join_groups
@@ -144,8 +144,7 @@ def resplit(source: Path, target: Path, splits: npt.NDArray[np.str_]) -> None:
     with (source / "index.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     chosen = np.flatnonzero(splits != "")
-    with written_whole(target / "images.npy") as temporary, temporary.open("wb") as file_of_images:
-        np.save(file_of_images, load(source).images[chosen])
+    save_array(target / "images.npy", load(source).images[chosen])
     if (unlabeled := load(source).unlabeled) is not None:  # what they show is asked anew, of those that train now
         save_unlabeled(target, unlabeled.images, unlabeled.files)
     text = io.StringIO()
@@ -244,8 +243,7 @@ def _write(
         assert pixels is not None
         images[row] = np.moveaxis(match_channels(pixels, channels), 2, 0)
     (folder / "set.json").unlink(missing_ok=True)
-    with written_whole(folder / "images.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, images)
+    save_array(folder / "images.npy", images)
     write_text(folder / "index.csv", _format_index(records, splits, groups, source.class_names))
     if settings.unlabeled is not None:
         save_unlabeled(folder, *read_unlabeled(settings.unlabeled, images, settings.resize))

@@ -1,12 +1,14 @@
 """What is wrong with the data, said before any training: unreadable files, copies, leaks, tiny and empty classes."""
 
 import statistics
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ..errors import printable
 from .duplicates import Copies
 from .scan import FileRecord, Scan, scan
 from .source import Source, open_source
@@ -21,6 +23,8 @@ Kind = Literal[
     "near-duplicate",
     "small-class",
     "odd-size",
+    "case-collision",
+    "outside-link",
     "animated",
     "ignored-file",
 ]
@@ -93,6 +97,10 @@ def inspect_scan(source: Source, scanned: Scan) -> CheckReport:
         *_find_small_classes(source, readable),
         *_find_copies(scanned.records, scanned.copies),
         *_find_odd_sizes(readable),
+        *_find_alike_names(source.class_names),
+        *_listed(
+            "outside-link", "lie outside the data, behind a link; they are read like the others", source.outside_links
+        ),
         *_listed("animated", "hold several frames; only the first is used", (r.name for r in readable if r.frames > 1)),
         *_listed("ignored-file", "are not read (no image, outside the class folders, or unsafe)", source.ignored),
     ]
@@ -111,7 +119,7 @@ def format_report(report: CheckReport) -> str:
     present = {split for counts in report.classes.values() for split in counts}
     columns = [split for split in ("train", "valid", "test", WITHOUT_SPLIT) if split in present]
     rows = [["class", *columns]]
-    rows += [[name, *(str(counts[split]) for split in columns)] for name, counts in report.classes.items()]
+    rows += [[printable(name), *(str(counts[split]) for split in columns)] for name, counts in report.classes.items()]
     totals = [sum(counts.get(split, 0) for counts in report.classes.values()) for split in columns]
     rows.append(["total", *map(str, totals)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -120,7 +128,7 @@ def format_report(report: CheckReport) -> str:
     verdict = found if report.usable else f"unusable, {found}"
     return "\n".join(
         [
-            f"{report.source}: {sum(totals)} readable images, {len(report.classes)} classes, {verdict}",
+            f"{printable(report.source)}: {sum(totals)} readable images, {len(report.classes)} classes, {verdict}",
             "",
             *table,
             "",
@@ -135,13 +143,13 @@ def format_problem(problem: Problem) -> str:
     """The message, then a line for each file or group of copies, at most `LISTED` of them."""
     lines = [" = ".join(group) for group in problem.groups] or list(problem.files)
     more = [f"and {len(lines) - LISTED:,} more"] if len(lines) > LISTED else []
-    return "\n    ".join([f"{problem.kind}: {problem.message}", *lines[:LISTED], *more])
+    return "\n    ".join([printable(f"{problem.kind}: {problem.message}"), *map(printable, lines[:LISTED]), *more])
 
 
 def summarize_problem(problem: Problem) -> str:
     """The message on one line, with the first file or group as an example."""
     example = " = ".join(problem.groups[0]) if problem.groups else next(iter(problem.files), "")
-    return f"{problem.kind}: {problem.message}{f', such as {example}' if example else ''}"
+    return printable(f"{problem.kind}: {problem.message}{f', such as {example}' if example else ''}")
 
 
 def _listed(kind: Kind, what: str, files: Iterable[str]) -> Iterator[Problem]:
@@ -170,6 +178,18 @@ def _find_small_classes(source: Source, readable: Iterable[FileRecord]) -> Itera
         elif count < SMALL_CLASS:
             yield Problem(
                 "small-class", f"class {name} has {count} training images: expect copies rather than new images"
+            )
+
+
+def _find_alike_names(class_names: Iterable[str]) -> Iterator[Problem]:
+    alike = defaultdict(list)
+    for name in class_names:
+        alike[unicodedata.normalize("NFKC", name).casefold()].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            shown = " and ".join(names)
+            yield Problem(
+                "case-collision", f"classes {shown} differ in case or spelling alone: elsewhere their folders are one"
             )
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..progress import track
 from .images import Pixels
 
 SIDE = 16  # of a fingerprint
@@ -20,6 +21,7 @@ FLAT = 4.0  # gray levels of standard deviation under which an image has no fing
 MIN_CORRELATION = 0.995
 MAX_DIFFERENCE = 0.35  # of any pixel of two fingerprints, in standard deviations of the image
 BLOCK = 64  # rows of the correlation matrix at a time
+PAIRS = 2**14  # that are compared pixel by pixel at a time
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def find_copies(contents: Sequence[Hashable], fingerprints: npt.NDArray[np.float
     first: dict[Hashable, int] = {}
     origin = np.array([first.setdefault(content, index) for index, content in enumerate(contents)], np.int64)
     unique = np.array(list(first.values()), np.int64)
-    pairs = unique[near_pairs(fingerprints[unique])]
+    pairs = unique[_near_links(fingerprints[unique])]
     links = np.concatenate([np.stack([np.arange(len(origin)), origin], axis=1), pairs])
     group = _join(len(origin), links)
     similar = set(group[pairs[:, 0]].tolist())
@@ -79,16 +81,51 @@ def near_pairs(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     They correlate above `MIN_CORRELATION` and nowhere differ by more than `MAX_DIFFERENCE`: saving, resizing and
     brightening an image change it a little everywhere, another object in the same place changes few pixels much.
     """
-    flat = fingerprints.reshape(len(fingerprints), -1)
+    flat = fingerprints.reshape(len(fingerprints), SIDE * SIDE)  # also of none
     return np.concatenate([np.empty((0, 2), np.int64), *_pairs_by_block(flat)])
 
 
-def _pairs_by_block(flat: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.int64]]:
-    for start in range(0, len(flat), BLOCK):
-        first, second = np.nonzero(flat[start : start + BLOCK] @ flat[start:].T > MIN_CORRELATION)
-        pairs = np.stack([first, second], axis=1)[second > first] + start
-        differences = np.abs(flat[pairs[:, 0]] - flat[pairs[:, 1]]).max(axis=1) * SIDE  # norm 1 -> standard deviation 1
-        yield pairs[differences < MAX_DIFFERENCE]
+def _near_links(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Pairs (P, 2), fewer than N, that join the same groups as the `near_pairs`: ten thousand images that look alike have fifty million."""
+    flat = fingerprints.reshape(len(fingerprints), -1)
+    rows = np.arange(len(flat))
+    group, links = rows.copy(), np.empty((0, 2), np.int64)
+    for pairs in _pairs_by_block(flat, group):
+        if len(pairs):
+            group[:] = _join(len(flat), np.concatenate([links, pairs]))
+            first = np.unique(group, return_index=True)[1][group]  # of each one's group
+            links = np.stack([first, rows], axis=1)[first != rows]
+    return links
+
+
+def _pairs_by_block(
+    flat: npt.NDArray[np.float32], group: npt.NDArray[np.int64] | None = None
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The near pairs (P, 2) of each block, without those that `group` (N,) has together by then."""
+    with track("looking for copies", 100, unit=" %") as advance:
+        for start in range(0, len(flat), BLOCK):
+            first, second = np.nonzero(flat[start : start + BLOCK] @ flat[start:].T > MIN_CORRELATION)
+            pairs = np.stack([first, second], axis=1)[second > first] + start
+            if group is not None:
+                pairs = pairs[group[pairs[:, 0]] != group[pairs[:, 1]]]
+            yield pairs[_differ_little(flat, pairs[:, 0], flat, pairs[:, 1])]
+            left = max(0.0, 1 - (start + BLOCK) / len(flat))
+            advance(100 * (1 - left**2))
+
+
+def _differ_little(
+    ones: npt.NDArray[np.float32],
+    first: npt.NDArray[np.int64],
+    others: npt.NDArray[np.float32],
+    second: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Whether one fingerprint (256,) and the other nowhere differ by more than the limit, for each of P pairs of rows."""
+    found = np.empty(len(first), bool)
+    for start in range(0, len(first), PAIRS):
+        part = slice(start, start + PAIRS)
+        differences = np.abs(ones[first[part]] - others[second[part]]).max(axis=1, initial=0.0)
+        found[part] = differences * SIDE < MAX_DIFFERENCE  # norm 1 -> standard deviation 1
+    return found
 
 
 def crossing_pairs(
@@ -106,16 +143,17 @@ def crossing_pairs(
     mirrored = np.stack([known, known[:, :, ::-1], known[:, ::-1], known[:, ::-1, ::-1]])  # (4, N, 16, 16)
     flat = mirrored.reshape(4 * len(known), -1)
     found: dict[int, int] = {}
-    for start in range(0, len(asked), block):
-        part = asked[start : start + block].reshape(-1, SIDE * SIDE)
-        similarity = part @ flat.T
-        first, second = np.nonzero(similarity > MIN_CORRELATION)
-        differences = np.abs(part[first] - flat[second]).max(axis=1, initial=0.0) * SIDE
-        close = differences < MAX_DIFFERENCE
-        if labels is not None:
-            close &= (second < len(known)) | (labels[0][second % len(known)] == labels[1][start + first])
-        for mine, other in sorted(zip(first[close], second[close], strict=True), key=lambda p: similarity[p]):
-            found[start + int(mine)] = int(other) % len(known)  # the most similar one comes last
+    with track("looking for copies", len(asked)) as advance:
+        for start in range(0, len(asked), block):
+            part = asked[start : start + block].reshape(-1, SIDE * SIDE)
+            similarity = part @ flat.T
+            first, second = np.nonzero(similarity > MIN_CORRELATION)
+            close = _differ_little(part, first, flat, second)
+            if labels is not None:
+                close &= (second < len(known)) | (labels[0][second % len(known)] == labels[1][start + first])
+            for mine, other in sorted(zip(first[close], second[close], strict=True), key=lambda p: similarity[p]):
+                found[start + int(mine)] = int(other) % len(known)  # the most similar one comes last
+            advance(start + len(part))
     return found
 
 

@@ -1,6 +1,8 @@
 """Pixels: encoded bytes <-> uint8 arrays <-> the float images of the networks. Nothing else converts between them."""
 
 import io
+import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import GanaugError
 
@@ -19,11 +21,41 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Resize = Literal["crop", "pad", "stretch"]
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a gigabyte as RGB
+MAX_PIXELS = 89_478_485  # Pillow's own limit
+MAX_WEBP_PIXELS = 2**25  # its decoder has them in memory four times
+LARGE = 2**24  # pixels of an image above which it is halved, or more, as it is decoded
+BAND = 2**22  # pixels that are converted at a time
+SMALL = 2**22  # pixels that any file may claim; more must have
+MAX_PIXELS_PER_BYTE = 1000  # or it is a bomb: a JPEG has 256 at most, a PNG of a single color 1,032
+MAX_SCANS = 100  # of a JPEG; each goes over all of its pixels
+MAX_FRAMES = 100  # that are counted
 # Never the formats that start another program, as EPS does.
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+UPRIGHT, TRANSPOSED = 1, 5  # orientations by EXIF: as stored; from this one on, rows are columns
 LINE = 144  # grey level between the images of a grid
 ANIMATED_FORMATS = ("PNG", "WEBP", "GIF", "TIFF")  # a camera's MPO holds a preview, not an animation
+
+
+class Room:
+    """So much, in any unit, may be in memory at a time, over all threads; what is larger than the room has it alone."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.taken, self.changed = total, 0, threading.Condition()
+
+    @contextmanager
+    def taking(self, amount: int) -> Iterator[None]:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.taken or self.taken + amount <= self.total)
+            self.taken += amount
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.taken -= amount
+                self.changed.notify_all()
+
+
+_room = Room(MAX_PIXELS)
 
 
 class DecodeError(GanaugError):
@@ -32,7 +64,8 @@ class DecodeError(GanaugError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image, upright. `pixels` (H, W, C), C = 1 or 3; `mode` is Pillow's name of what the file stores."""
+    """One image, upright. `pixels` (H, W, C), C = 1 or 3, of `width` and `height` unless it is larger than LARGE, then of a half, a
+    third and so on; `mode` is Pillow's name of what the file stores; `frames` are counted up to MAX_FRAMES."""
 
     pixels: Pixels
     mode: str
@@ -48,34 +81,39 @@ def decode(data: bytes) -> Decoded:
     channels agree comes back with one. 16 bits are divided by 257. 32-bit integers count as 8 bits within 0..255, as 16
     bits within 0..65535; otherwise, and for floats outside 0..1, the image's least value becomes 0 and its largest 255.
 
-    Raises `DecodeError` for what is no image, is truncated, has more than `MAX_PIXELS` pixels or holds a NaN.
+    Raises `DecodeError` for what is no image, is truncated, has more than `MAX_PIXELS` pixels, more than its bytes can hold, or a NaN.
     """
-    with _opened(io.BytesIO(data)) as image:
-        frames = int(getattr(image, "n_frames", 1)) if image.format in ANIMATED_FORMATS else 1
-        image.seek(0)
+    with _opened(io.BytesIO(data), len(data)) as image, _room.taking(image.width * image.height):
+        width, height = image.size
+        if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+            raise DecodeError(f"a bomb: more than {MAX_SCANS} scans")
+        frames = _count_frames(image)
+        image.draft(None, _shrunk(image.size))
         image.load()
-        mode = image.mode
-        pixels = _to_pixels(_upright(image))
-    height, width = pixels.shape[:2]
+        mode, orientation = image.mode, _orientation(image)
+        pixels = _turn(_to_pixels(image, _shrink_factor(image.size)), orientation)
+    if orientation >= TRANSPOSED:
+        width, height = height, width
     return Decoded(pixels, mode, width, height, frames)
 
 
 def read_pillow(path: Path, mode: str) -> Image.Image:
     """A file as `to_mode` gives it. Raises `DecodeError`, and `OSError` where there is no such file."""
-    with path.open("rb") as file, _opened(file) as image:
+    with path.open("rb") as file, _opened(file, path.stat().st_size) as image:
         return to_mode(image, mode)
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """A Pillow image as a new one, upright, of mode "RGB" or "L", by the rules of `decode`, but sooner where they change nothing."""
     image.load()
-    if _is_plain(image):
+    orientation = _orientation(image)
+    if orientation == UPRIGHT and image.mode in ("L", "RGB") and not image.has_transparency_data:
         return image.convert(mode)
-    return to_pillow(match_channels(_to_pixels(_upright(image)), 3 if mode == "RGB" else 1))
+    return to_pillow(match_channels(_turn(_to_pixels(image), orientation), 3 if mode == "RGB" else 1))
 
 
 def peek_size(file: IO[bytes]) -> tuple[int, int]:
-    """(width, height) from the header alone, as stored. Raises `DecodeError`."""
+    """(width, height) from the header alone, as stored; how many bytes follow is not looked at. Raises `DecodeError`."""
     with _opened(file) as image:
         return image.size
 
@@ -88,6 +126,11 @@ def resize(pixels: Pixels, size: int, how: Resize) -> Pixels:
     """
     height, width, _ = pixels.shape
     if how == "pad" and height != width:
+        if max(height, width) ** 2 > LARGE:
+            share = math.isqrt(LARGE) / max(height, width)
+            sides = (max(1, int(width * share)), max(1, int(height * share)))
+            pixels = _from_pillow(to_pillow(pixels).resize(sides, Image.Resampling.LANCZOS))
+            height, width, _ = pixels.shape
         pixels = _pad_square(pixels)
         height = width = max(height, width)
     side = min(height, width)
@@ -155,22 +198,27 @@ def image_grid(images: Pixels | Sequence[Sequence[Pixels]], gap: int = 2) -> Pix
 
 
 @contextmanager
-def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+def _opened(file: IO[bytes], num_bytes: int | None = None) -> Iterator[Image.Image]:
     """Yields the image, of which only the header has been read. Every error, then or in the block, becomes a `DecodeError`."""
     try:
         if not file.read(1):
             raise DecodeError("empty file")
         file.seek(0)
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DecodeError(
-                    f"too large: {image.width}x{image.height} pixels, at most {MAX_PIXELS // 10**6} million are read"
-                )
+            _refuse_bomb(image, num_bytes)
             yield image
     except DecodeError:
         raise
     except Exception as error:  # on damaged files Pillow's decoders raise nearly everything
         raise DecodeError(_explain(error)) from error
+
+
+def _refuse_bomb(image: Image.Image, num_bytes: int | None) -> None:
+    pixels, limit = image.width * image.height, MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    if pixels > limit:
+        raise DecodeError(f"too large: {image.width}x{image.height} pixels, at most {limit // 10**6} million are read")
+    if num_bytes is not None and pixels > max(SMALL, MAX_PIXELS_PER_BYTE * num_bytes):
+        raise DecodeError(f"a bomb, or a false header: {image.width}x{image.height} pixels in {num_bytes:,} bytes")
 
 
 def _explain(error: Exception) -> str:
@@ -184,26 +232,70 @@ def _explain(error: Exception) -> str:
     return f"damaged ({text.splitlines()[0] if text else type(error).__name__})"
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _count_frames(image: Image.Image) -> int:
+    """Up to MAX_FRAMES, without decoding one; the first is the current one again."""
+    if image.format not in ANIMATED_FORMATS:
+        return 1
+    if image.format == "GIF":  # counts by going through them
+        return 1 + bool(getattr(image, "is_animated", False))
+    if image.format != "TIFF":
+        return min(int(getattr(image, "n_frames", 1)), MAX_FRAMES)
+    frames = 1
     try:
-        return ImageOps.exif_transpose(image)
+        while frames < MAX_FRAMES:
+            image.seek(frames)
+            frames += 1
+    except EOFError:
+        pass
+    image.seek(0)
+    return frames
+
+
+def _shrink_factor(size: tuple[int, int]) -> int:
+    return max(1, math.ceil(math.sqrt(size[0] * size[1] / LARGE)))
+
+
+def _shrunk(size: tuple[int, int]) -> tuple[int, int]:
+    factor = _shrink_factor(size)
+    return max(1, size[0] // factor), max(1, size[1] // factor)
+
+
+def _orientation(image: Image.Image) -> int:
+    """By EXIF, 1 to 8, of a loaded image."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        return found if found in range(UPRIGHT, 9) else UPRIGHT
     except Exception:  # a damaged EXIF block does not spoil the pixels
-        return image
+        return UPRIGHT
 
 
-def _is_plain(image: Image.Image) -> bool:
-    """Whether a loaded image's own pixels are what `decode` makes of it, but for the number of its channels."""
-    if image.mode not in ("L", "RGB") or image.has_transparency_data:
-        return False
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
-    except Exception:  # as in _upright
-        return True
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    """(H, W, C) as it is stored -> upright, (W, H, C) for half of the orientations."""
+    if orientation >= TRANSPOSED:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
-def _to_pixels(image: Image.Image) -> Pixels:
+def _to_pixels(image: Image.Image, factor: int = 1) -> Pixels:
+    """A loaded image as (H, W, 1 or 3), each side divided by `factor`; a band at a time, as the way there takes more memory than both."""
+    rows = factor * max(1, BAND // (image.width * factor))
+    boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
+    bands = [image] if len(boxes) == 1 else (image.crop(box) for box in boxes)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _scale_to_8_bit(np.asarray(image))[:, :, None]
+        extents = [_extent(np.asarray(image.crop(box))) for box in boxes]
+        limits = min(low for low, _ in extents), max(high for _, high in extents)
+        parts = [_shrink(_scale_to_8_bit(np.asarray(band), *limits)[:, :, None], factor) for band in bands]
+    else:
+        parts = [_shrink(_band_to_pixels(band), factor) for band in bands]
+    channels = max(part.shape[2] for part in parts)
+    return np.concatenate([match_channels(part, channels) for part in parts])
+
+
+def _band_to_pixels(image: Image.Image) -> Pixels:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -214,20 +306,30 @@ def _to_pixels(image: Image.Image) -> Pixels:
     return np.ascontiguousarray(pixels[..., :1]) if is_gray else pixels
 
 
-def _scale_to_8_bit(values: npt.NDArray[np.generic]) -> Pixels:
-    """(H, W) of 16-bit or 32-bit integers or floats -> uint8, by the rules of `decode`."""
+def _shrink(pixels: Pixels, factor: int) -> Pixels:
+    return pixels if factor == 1 else _from_pillow(to_pillow(pixels).reduce(factor))
+
+
+def _extent(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """The least and the largest of the finite values."""
     exact = values.astype(np.float64)
     if np.isnan(exact).any():
         raise DecodeError("holds NaN values")
     finite = exact[np.isfinite(exact)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    return (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)
+
+
+def _scale_to_8_bit(values: npt.NDArray[np.generic], low: float, high: float) -> Pixels:
+    """(H, W) of 16-bit or 32-bit integers or floats, from `low` to `high` in the whole image -> uint8, by the rules of `decode`."""
+    if low > high:  # not one is finite
+        low = high = 0.0
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         low, high = 0, 65535
     elif values.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0, 1
     elif values.dtype.kind in "iu" and low >= 0 and high <= 65535:
         low, high = 0, 255 if high <= 255 else 65535
-    scaled = (exact.clip(low, high) - low) * (255 / (high - low) if high > low else 0)
+    scaled = (values.astype(np.float64).clip(low, high) - low) * (255 / (high - low) if high > low else 0)
     return scaled.round().astype(np.uint8)
 
 

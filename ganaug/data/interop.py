@@ -1,18 +1,17 @@
-"""Synthetic folders for other tools: metadata.csv of Hugging Face's imagefolder, dataset.json of the StyleGAN family."""
+"""Synthetic folders for other tools: metadata.jsonl of Hugging Face's imagefolder, dataset.json of the StyleGAN family."""
 
-import csv
 import json
 from pathlib import Path
 
 import pandas as pd
 
-from ..runs import write_text, written_whole
+from ..runs import write_text
 
-METADATA_NAME, DATASET_NAME = "metadata.csv", "dataset.json"
+METADATA_NAME, DATASET_NAME = "metadata.jsonl", "dataset.json"
 
 
 def metadata_columns(table: pd.DataFrame) -> list[str]:
-    """The columns of the manifest that go into metadata.csv as well: those with a value for every image, since readers guess a column's
+    """The columns of the manifest that go into metadata.jsonl as well: those with a value for every image, since readers guess a column's
     kind from a part of it, and take whole numbers with gaps for floats."""
     own = ("file", "class", "kept")
     return [
@@ -21,16 +20,12 @@ def metadata_columns(table: pd.DataFrame) -> list[str]:
 
 
 def write_metadata(folder: Path, table: pd.DataFrame) -> None:
-    """`file_name` and `label` of each image, and `metadata_columns`: beside a metadata.csv Hugging Face's `imagefolder` ignores the
-    folders' names. https://huggingface.co/docs/datasets/image_dataset"""
-    columns = metadata_columns(table)
-    with (
-        written_whole(folder / METADATA_NAME) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file_name", "label", *columns))
-        writer.writerows(table[["file", "class", *columns]].itertuples(index=False))
+    """`file_name` and `label` of each image, and `metadata_columns`: beside such a file Hugging Face's `imagefolder` ignores the folders'
+    names. Not as CSV, of which it takes a class NA, null or None for a gap, and 007 for a number.
+    https://huggingface.co/docs/datasets/image_dataset"""
+    rows = table[["file", "class", *metadata_columns(table)]].rename(columns={"file": "file_name", "class": "label"})
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows.to_dict("records"))
+    write_text(folder / METADATA_NAME, "".join(f"{line}\n" for line in lines))
 
 
 def write_dataset_json(folder: Path, table: pd.DataFrame, class_names: tuple[str, ...]) -> None:
@@ -50,6 +45,6 @@ def rewrite_interop(folder: Path, table: pd.DataFrame) -> None:
     try:
         found = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))["class_names"]
         class_names = tuple(dict.fromkeys([*map(str, found), *table["class"]]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     write_dataset_json(folder, table, class_names)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import GanaugError
+from ..progress import track
 from .images import match_channels, read_pillow, to_mode, to_pillow
 from .source import open_source
 
@@ -41,12 +42,14 @@ class FileItems:
         self.files, self.mode = [Path(file) for file in files], mode
         self.kept: list[Image.Image] = []
         left = megabytes * 2**20
-        for file in self.files if left > 0 else ():
-            image = read_file(file, mode)
-            left -= image.width * image.height * len(image.getbands())
-            if left < 0:
-                break
-            self.kept.append(image)
+        with track("reading images into memory", len(self.files)) as advance:
+            for file in self.files if left > 0 else ():
+                image = read_file(file, mode)
+                left -= image.width * image.height * len(image.getbands())
+                if left < 0:
+                    break
+                self.kept.append(image)
+                advance(len(self.kept))
 
     def __getitem__(self, index: int, /) -> Image.Image:
         return self.kept[index].copy() if index < len(self.kept) else read_file(self.files[index], self.mode)

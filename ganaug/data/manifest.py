@@ -17,9 +17,11 @@ import pandas as pd
 
 from ..errors import GanaugError
 from ..runs import written_whole
+from ..spreadsheet import protect, restore
 from .source import SUFFIXES, Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
+TEMPORARY = f".{NAME}.tmp"  # while the folder is filled
 JOURNAL = ".decisions.jsonl"  # what people have decided and the manifest may not have yet: {"file", "kept"} a line
 BY_HAND = "by-hand"  # the reason against what a person has rejected
 
@@ -53,20 +55,31 @@ TEXT = ("file", "class", "source", "reasons", "checkpoint", "nearest_real", "ori
 
 
 @contextmanager
-def manifest_writer(folder: Path) -> Iterator[Callable[[Row], None]]:
-    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded."""
-    temporary = folder / f".{NAME}.tmp"
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+def manifest_writer(folder: Path, size: int = 0) -> Iterator[Callable[[Row], None]]:
+    """Yields a function that appends a row to the folder's manifest, which appears when the block has succeeded. Until then its rows are
+    in TEMPORARY, each at once; with `size`, the first bytes of that are gone on with."""
+    temporary = folder / TEMPORARY
+    with temporary.open("a" if size else "w", buffering=1, encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        if not size:
+            writer.writerow(COLUMNS)
 
         def write(row: Row) -> None:
-            writer.writerow(["" if value is None else value for value in (getattr(row, f.name) for f in fields(Row))])
+            values = [getattr(row, field.name) for field in fields(Row)]
+            writer.writerow(
+                ["" if value is None else protect(value, name) for name, value in zip(COLUMNS, values, strict=True)]
+            )
 
         yield write
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / NAME)
+
+
+def parse_files(path: Path) -> set[str]:
+    """The files that a manifest names, whole or not."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row[COLUMNS.index("file")] for row in csv.reader(file)}
 
 
 def read_manifest(folder: Path, rejected: bool = False) -> pd.DataFrame:
@@ -91,8 +104,10 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
     empty = {column: [""] for column in COLUMNS if column not in TEXT}
     try:
         table = pd.read_csv(file, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values=empty)
-    except (OSError, ValueError) as error:
-        raise GanaugError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
+        raise GanaugError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    for column in set(TEXT) & set(table.columns):
+        table[column] = [restore(value, column) for value in table[column]]
     missing = {"file", "class", "source"} - set(table.columns)
     if missing:
         raise GanaugError(
@@ -132,7 +147,7 @@ def read_pending(folder: Path) -> dict[str, bool]:
     try:
         found = [json.loads(line) for line in lines]
         return {str(each["file"]): bool(each["kept"]) for each in found}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GanaugError(
             f"{path} is damaged ({type(error).__name__}: {error}). It holds decisions of `ganaug browse` that {NAME} does not have yet; "
             "mend or remove the damaged line."
@@ -170,7 +185,7 @@ def rewrite_manifest(folder: Path, decisions: Mapping[str, bool]) -> None:
                 rows = [[*row, default] for row in rows]
         at = {name: header.index(name) for name in ("file", "kept", "reasons")}
         for row in rows:
-            if row and (kept := decisions.get(row[at["file"]])) is not None:
+            if row and (kept := decisions.get(restore(row[at["file"]], "file"))) is not None:
                 row[at["kept"]], row[at["reasons"]] = str(kept), amend_reasons(row[at["reasons"]], kept)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise GanaugError(f"{path} cannot be read: {error}") from None

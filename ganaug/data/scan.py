@@ -13,8 +13,10 @@ import numpy.typing as npt
 from ..errors import GanaugError
 from ..progress import track
 from .duplicates import SIDE, Copies, find_copies, fingerprint
-from .images import Pixels, Resize, decode, peek_size, resize
-from .source import ImageFile, Source, Split
+from .images import Pixels, Resize, Room, decode, peek_size, resize
+from .source import MAX_BYTES, ImageFile, Source, Split
+
+LONG = 2**24  # bytes of a file whose header is read first: it may be a bomb
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,16 +50,27 @@ class Scan:
     pixels: tuple[Pixels | None, ...] | None
 
 
-def scan(source: Source, image_size: int | None = None, how: Resize = "crop") -> Scan:
+def scan(source: Source, image_size: int | None = None, how: Resize = "crop", label: str = "reading images") -> Scan:
     """Reads and decodes every file of the source once; with `image_size` keeps the resized pixels as well."""
 
     def examine(file: ImageFile) -> tuple[FileRecord, npt.NDArray[np.float32], Pixels | None]:
         sha256 = ""
         try:
-            data = source.read(file.name)
-            sha256 = hashlib.sha256(data).hexdigest()
-            image = decode(data)
+            size = source.size(file.name)
+            if size > LONG:
+                with source.open(file.name) as stream:
+                    peek_size(stream)
+            with room.taking(min(size, MAX_BYTES)):
+                data = source.read(file.name)
+                sha256 = hashlib.sha256(data).hexdigest()
+                image = decode(data)
+                del data
         except GanaugError as error:
+            if source.has_lost(file.name):
+                raise GanaugError(
+                    f"{source.path} vanished while it was read: {file.name} is gone. Nothing was made of a part; repeat the command once "
+                    "the data are back."
+                ) from None
             record = FileRecord(file.name, file.class_name, file.split, sha256, 0, 0, "", 0, 0, str(error))
             return record, np.zeros((SIDE, SIDE), np.float32), None
         record = FileRecord(
@@ -75,8 +88,9 @@ def scan(source: Source, image_size: int | None = None, how: Resize = "crop") ->
         small = None if image_size is None else resize(image.pixels, image_size, how)
         return record, fingerprint(image.pixels), small
 
+    room = Room(MAX_BYTES)
     results = []
-    with track("reading images", len(source.files)) as advance:
+    with track(label, len(source.files)) as advance:
         for result in _in_threads(examine, source.files):
             results.append(result)
             advance(len(results))

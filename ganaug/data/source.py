@@ -6,13 +6,12 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
-from ..errors import GanaugError
+from ..errors import GanaugError, printable
 
 Split = Literal["train", "valid", "test"]
 
@@ -27,9 +26,25 @@ SPLITS: Mapping[str, Split] = {
     "testing": "test",
 }
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what operating systems leave behind
-MAX_MEMBER_BYTES = 2**30  # no image is larger; a zip bomb is
+MAX_BYTES = 2**28  # of a file; a zip bomb, or an endless one, has more
+MAX_RATIO = (
+    1032  # to which a zip unpacks at most, as deflate does: what unpacks to more has its members over one another
+)
+MAX_NAME, MAX_DEPTH = 255, 64  # bytes of a name, as file systems allow; folders in one another
+MAX_CLASS_NAME = 200  # bytes, so that a name for a file can be made of it
 
 LABEL_FILE = "dataset.json"
+OWN_FILES = (  # that ganaug writes beside the folders of the classes
+    "manifest.csv",
+    "manifest.parquet",
+    "metadata.csv",
+    LABEL_FILE,
+    "curation.json",
+    "curation.html",
+    "pairs.npz",
+    "recipe.yaml",
+    "readme.md",
+)
 LAYOUT = "Expected <class>/<image>, or train/<class>/<image> and test/<class>/<image>."
 
 _Place = Path | zipfile.ZipInfo  # where the bytes of a file are
@@ -49,8 +64,8 @@ class Source:
     """The images of a folder or zip, sorted; nothing has been decoded.
 
     `class_names` are those with images in natural order, `empty_classes` those without; `ignored` names what lies there
-    but is not read: other files, images outside class folders, unsafe members of a zip. `identity` changes with the
-    content, as far as sizes and times of files or the checksums of a zip tell.
+    but is not read: other files, images outside class folders, unsafe members of a zip. `outside_links` are read, and
+    named with where they lead. `identity` changes with the content, as far as sizes and times of files or the checksums of a zip tell.
     """
 
     path: Path
@@ -61,27 +76,27 @@ class Source:
     identity: str
     _places: Mapping[str, _Place] = field(repr=False)
     _archive: zipfile.ZipFile | None = field(repr=False)
+    outside_links: tuple[str, ...] = ()
+
+    def size(self, name: str) -> int:
+        """Bytes of the file, 0 if it cannot be read; a zip may lie."""
+        try:
+            return _size(self._places[name])
+        except OSError:
+            return 0
 
     def open(self, name: str) -> IO[bytes]:
         """The file as a stream. Raises `GanaugError` if it cannot be opened; may be called from several threads."""
-        place = self._places[name]
-        try:
-            if isinstance(place, Path):
-                return place.open("rb")
-            assert self._archive is not None
-            if place.file_size > MAX_MEMBER_BYTES:
-                raise GanaugError(f"too large: {place.file_size:,} bytes")
-            return self._archive.open(place)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise GanaugError(f"cannot be read: {error}") from error
+        return _open(self._places[name], self._archive)
 
     def read(self, name: str) -> bytes:
-        """All bytes of the file. Raises `GanaugError` if they cannot be read or fail the zip's checksum."""
-        with self.open(name) as stream:
-            try:
-                return stream.read()
-            except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise GanaugError(f"cannot be read: {error}") from error
+        """All bytes of the file. Raises `GanaugError` if they cannot be read, are more than MAX_BYTES or fail the zip's checksum."""
+        return _read(self._places[name], self._archive)
+
+    def has_lost(self, name: str) -> bool:
+        """Whether the file, or all of the data, was there when it was listed and is gone."""
+        place = self._places[name]
+        return not self.path.exists() or (isinstance(place, Path) and not os.path.lexists(place))
 
     def locate(self, name: str) -> Path:
         """The path of a file of a folder."""
@@ -100,16 +115,19 @@ class _Listing:
     places: dict[str, _Place]
     folders: set[str]
     unsafe: tuple[str, ...] = ()
+    outside_links: tuple[str, ...] = ()
 
 
 def open_source(path: str | Path) -> Source:
     """Lists a folder, or a zip in place.
 
-    A single wrapping folder is descended. Folders named train, valid (val, validation) and test, in any case, with
-    class folders inside are the splits. Images deeper inside a class folder belong to the class. Hidden files are passed
-    over. Where dataset.json, as the StyleGAN family writes it, labels the images, its labels are the classes.
+    A single wrapping folder is descended. Links are followed, also out of the folder, but not to one that holds it. Folders
+    named train, valid (val, validation) and test, in any case, with class folders inside are the splits. Images deeper
+    inside a class folder belong to the class. Hidden files are passed over. Where dataset.json, as the StyleGAN family
+    writes it, labels the images, its labels are the classes.
 
-    Raises `GanaugError` for a missing path, a damaged or password-protected zip, and data without class folders.
+    Raises `GanaugError` for a missing path, a damaged or password-protected zip or a zip bomb, data without class folders, and
+    classes whose names cannot become folders.
     """
     path = Path(path)
     listing, archive = _list(path)
@@ -119,6 +137,7 @@ def open_source(path: str | Path) -> Source:
     files = _arrange_by_labels(images, labels) if labels else _arrange(images, str(path))
     used = {file.name for file in files}
     class_names = {file.class_name for file in files}
+    _refuse_names(class_names)
     ignored = [name for name in listing.places if name not in used and (name != LABEL_FILE or not labels)]
     empty = set() if labels else _find_empty_classes(listing, files)
     return Source(
@@ -132,6 +151,7 @@ def open_source(path: str | Path) -> Source:
         identity=_identify(listing, used | {LABEL_FILE} if labels else used),
         _places=listing.places,
         _archive=archive,
+        outside_links=listing.outside_links,
     )
 
 
@@ -166,14 +186,19 @@ def refuse_inside(data: str | Path, out: str | Path, kind: str = "a class") -> N
         raise GanaugError(f"{out} lies inside the data {data}, where it would be taken for {kind}. Give another --out.")
 
 
-def natural_key(text: str) -> tuple[list[str | int], str]:
+def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:
     """A sort key that puts 'class2' before 'class10'."""
-    parts = re.split(r"(\d+)", text.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], text
+    parts = re.split(r"(\d+)", text.casefold())  # not int(part): Python reads no more than 4,300 digits
+    digits = [part.lstrip("0") for part in parts]
+    return [(len(digits[index]), digits[index]) if index % 2 else part for index, part in enumerate(parts)], text
 
 
 def _list(path: Path) -> tuple[_Listing, zipfile.ZipFile | None]:
     """What lies in a folder, or in a zip, which stays open. Raises `GanaugError` for anything else."""
+    if not _is_text(str(path)):
+        raise GanaugError(
+            f"the data {printable(str(path))} has a name that is not valid UTF-8, or has a carriage return. Rename it."
+        )
     if path.is_dir():
         return _list_folder(path), None
     if not path.is_file():
@@ -183,36 +208,63 @@ def _list(path: Path) -> tuple[_Listing, zipfile.ZipFile | None]:
 
 
 def _list_folder(root: Path) -> _Listing:
-    """Follows links, each folder once."""
+    """Follows links, each folder once, and none to a folder that holds the root: the whole disk is no class."""
     places: dict[str, _Place] = {}
     folders: set[str] = set()
     seen: set[str] = set()
-    for here, subfolders, names in os.walk(root, followlinks=True):
+    unsafe: list[str] = []
+    outside: list[str] = []
+    real_root = Path(os.path.realpath(root))
+
+    def unreadable(error: OSError) -> None:
+        unsafe.append(f"{printable(Path(error.filename).relative_to(root).as_posix())} ({error.strerror})")
+
+    for here, subfolders, names in os.walk(root, followlinks=True, onerror=unreadable):
         real = os.path.realpath(here)
         prefix = Path(here).relative_to(root).as_posix().removeprefix(".")
-        if real in seen:
+        if real in seen or prefix.count("/") >= MAX_DEPTH:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not _is_clutter(name))
-        folders.update(f"{prefix}/{name}".lstrip("/") for name in subfolders)
-        for name in names:
-            place = Path(here, name)
-            if not _is_clutter(name) and place.is_file():
-                places[f"{prefix}/{name}".lstrip("/")] = place
-    return _Listing(places, folders)
+        followed = []
+        for name in sorted(name for name in (*subfolders, *names) if not _is_clutter(name)):
+            place, shown = Path(here, name), f"{prefix}/{name}".lstrip("/")
+            if not _is_text(name):
+                unsafe.append(f"{printable(shown)} (its name is not valid UTF-8, or has a carriage return)")
+                continue
+            if place.is_symlink():
+                target = Path(os.path.realpath(place))
+                if real_root != target and real_root.is_relative_to(target):
+                    unsafe.append(f"{shown} (a link to {printable(str(target))}, which holds this folder)")
+                    continue
+                if not target.is_relative_to(real_root) and target.exists():
+                    outside.append(f"{shown} -> {printable(str(target))}")
+            if place.is_dir():
+                followed.append(name)
+                folders.add(shown)
+            elif place.is_file():
+                places[shown] = place
+            else:
+                unsafe.append(f"{printable(shown)} ({'a link to nothing' if place.is_symlink() else 'no file'})")
+        subfolders[:] = followed
+    return _Listing(places, folders, tuple(unsafe), tuple(outside))
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        kind = "a damaged zip" if path.suffix.lower() == ".zip" else "neither a folder nor a zip"
-        raise GanaugError(f"the data {path} is {kind}. Give a folder of class folders, or a zip of one.") from None
     except OSError as error:
         raise GanaugError(f"the data {path} cannot be read: {error}") from None
+    except Exception:  # damaged directories raise nearly anything
+        kind = "a damaged zip" if path.suffix.lower() == ".zip" else "neither a folder nor a zip"
+        raise GanaugError(f"the data {path} is {kind}. Give a folder of class folders, or a zip of one.") from None
     if any(member.flag_bits & 1 for member in archive.infolist()):
         raise GanaugError(f"the zip {path} is protected by a password. Unpack it and give the folder.")
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > MAX_RATIO * path.stat().st_size:
+        raise GanaugError(
+            f"the zip {path} is a bomb: it claims to hold {unpacked:,} bytes. Unpack what you trust and give the folder."
+        )
     return archive
 
 
@@ -227,10 +279,12 @@ def _list_archive(archive: zipfile.ZipFile) -> _Listing:
             continue
         if (
             ":" in parts[0]
-            or any(part in ("", ".", "..") for part in parts)
+            or any(part in ("", ".", "..") or len(part.encode(errors="replace")) > MAX_NAME for part in parts)
+            or len(parts) > MAX_DEPTH
+            or not _is_text(name)
             or stat.S_ISLNK(member.external_attr >> 16)
         ):
-            unsafe.append(name)
+            unsafe.append(printable(name[:MAX_NAME]))
             continue
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
         if member.is_dir() or name.endswith("/"):
@@ -238,6 +292,52 @@ def _list_archive(archive: zipfile.ZipFile) -> _Listing:
         else:
             places[name] = member
     return _Listing(places, folders, tuple(unsafe))
+
+
+def _size(place: _Place) -> int:
+    return place.stat().st_size if isinstance(place, Path) else place.file_size
+
+
+def _open(place: _Place, archive: zipfile.ZipFile | None) -> IO[bytes]:
+    try:
+        if _size(place) > MAX_BYTES:
+            raise GanaugError(f"too large: {_size(place):,} bytes, at most {MAX_BYTES // 2**20} MiB are read")
+        if isinstance(place, Path):
+            return place.open("rb")
+        assert archive is not None
+        return archive.open(place)
+    except GanaugError:
+        raise
+    except Exception as error:  # damaged zips raise nearly anything
+        raise GanaugError(f"cannot be read: {error}") from error
+
+
+def _read(place: _Place, archive: zipfile.ZipFile | None) -> bytes:
+    with _open(place, archive) as stream:
+        try:
+            return stream.read(MAX_BYTES)
+        except Exception as error:  # as above
+            raise GanaugError(f"cannot be read: {error}") from error
+
+
+def _is_text(name: str) -> bool:
+    """Whether the name can stand in JSON and in CSV: it is valid Unicode, and nothing in it ends a line for some readers only."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\r" not in name
+
+
+def _refuse_names(class_names: Iterable[str]) -> None:
+    """Raises `GanaugError` for a class that could not have a folder beside ganaug's own files."""
+    for name in class_names:
+        if name.casefold() in OWN_FILES:
+            raise GanaugError(f"a class cannot be called {name}: ganaug writes a file of that name. Rename its folder.")
+        if len(name.encode()) > MAX_CLASS_NAME:
+            raise GanaugError(
+                f"the class {printable(name[:40])}... has a name of more than {MAX_CLASS_NAME} bytes. Shorten it."
+            )
 
 
 def _is_clutter(name: str) -> bool:
@@ -258,6 +358,7 @@ def _descend(listing: _Listing) -> _Listing:
             {name.removeprefix(top): place for name, place in listing.places.items() if name.startswith(top)},
             {name.removeprefix(top) for name in listing.folders if name.startswith(top)},
             listing.unsafe,
+            listing.outside_links,
         )
 
 
@@ -268,11 +369,10 @@ def _read_labels(listing: _Listing, archive: zipfile.ZipFile | None) -> dict[str
     if place is None:
         return {}
     try:
-        content = place.read_bytes() if isinstance(place, Path) else archive.read(place) if archive else b""
-        found = json.loads(content)
+        found = json.loads(_read(place, archive))
         pairs = found.get("labels") or ()
         return {} if "class_names" in found else {str(file): str(int(label)) for file, label in pairs}
-    except (OSError, ValueError, OverflowError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (GanaugError, ValueError, OverflowError, TypeError, AttributeError, RecursionError) as error:
         raise GanaugError(
             f'{LABEL_FILE} is not one of the StyleGAN family ({error}): expected {{"labels": [["a.png", 0], ...]}}. '
             "Mend it, or remove it to take the folders for the classes."

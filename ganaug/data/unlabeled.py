@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import GanaugError
 from ..progress import say, warn
-from ..runs import write_text, written_whole
+from ..runs import save_array, write_text
 from .duplicates import crossing_pairs, fingerprint
 from .images import Pixels, Resize, match_channels
 from .scan import scan
@@ -45,8 +45,7 @@ class Unlabeled:
 
 def save_unlabeled(folder: Path, images: Pixels, files: Sequence[str]) -> None:
     """Images that `fit` has not looked at yet."""
-    with written_whole(folder / IMAGES) as temporary, temporary.open("wb") as file:
-        np.save(file, images)
+    save_array(folder / IMAGES, images)
     save_labels(folder, files, None)
 
 
@@ -82,7 +81,7 @@ def read_unlabeled(path: Path, labeled: Pixels, how: Resize) -> tuple[Pixels, li
     Raises `GanaugError` where nothing is left.
     """
     channels, size = labeled.shape[1], labeled.shape[-1]
-    found = scan(open_unlabeled(path), size, how)
+    found = scan(open_unlabeled(path), size, how, "reading unlabeled images")
     assert found.pixels is not None
     broken = [record.name for record in found.records if record.error is not None]
     if broken:

@@ -1,7 +1,10 @@
 """What a training needs to go on exactly where it was: in a file after an interruption, in memory after a divergence."""
 
 import copy
-import pickle
+import hashlib
+import io
+import json
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,10 @@ from typing import Any
 import torch
 
 from ..errors import GanaugError
-from ..runs import written_whole
+from ..runs import read_sealed, write_sealed
+from ..settings import FitSettings
 from .balance import Balance
-from .steps import TrainingState
+from .steps import TrainingData, TrainingState
 from .validation import Checkpoint
 
 
@@ -26,6 +30,8 @@ def capture(state: TrainingState) -> dict[str, Any]:
         "spreads": state.spreads,
         "caution": state.caution,
         "counters": [state.step, state.steps, state.seconds, state.attempts],
+        "batch_size": state.batch_size,
+        "snapshots": state.snapshots,
         "checkpoints": [asdict(checkpoint) for checkpoint in state.checkpoints],
     }
 
@@ -42,6 +48,7 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.spreads.copy_(saved["spreads"])
     state.caution = saved["caution"]
     state.step, state.steps, state.seconds, state.attempts = saved["counters"]
+    state.batch_size, state.snapshots = saved["batch_size"], dict(saved["snapshots"])
     state.checkpoints = [Checkpoint.from_json(values) for values in saved["checkpoints"]]
 
 
@@ -50,24 +57,50 @@ def remember(state: TrainingState) -> dict[str, Any]:
     return copy.deepcopy(capture(state))
 
 
-def save_state(path: Path, state: TrainingState, good: dict[str, Any]) -> None:
-    """The state and, for the case that it diverges, an earlier one to return to."""
-    with written_whole(path) as temporary:
-        torch.save({"now": capture(state), "good": good}, temporary)
+Logged = dict[str, list[torch.Tensor]]  # what the steps since the last row of metrics have told
+
+# Of the settings, what does not decide how a training goes on.
+FREE = {"budget", "steps", "device", "threads", "log_interval", "sample_interval", "checkpoint_interval", "tensorboard"}
 
 
-def load_state(path: Path, state: TrainingState) -> dict[str, Any]:
-    """Inverts `save_state`. Raises `GanaugError` for a file that is damaged or made with other settings."""
+def owner_of(name: str, shape: dict[str, Any], settings: FitSettings, data: TrainingData) -> str:
+    """What a saved state belongs to: a member, its settings and its images, as a hash."""
+    known = json.dumps([name, shape, settings.model_dump(mode="json", exclude=FREE)], sort_keys=True)
+    return hashlib.sha256(known.encode() + data.images.cpu().numpy().tobytes()).hexdigest()
+
+
+def save_state(path: Path, state: TrainingState, good: dict[str, Any], logged: Logged, owner: str) -> None:
+    """The state, an earlier one to return to in case that it diverges, and what is not in the metrics yet."""
+    content = io.BytesIO()  # torch writes to a file in ways of its own, and tells of a full disk in words of its own
+    told = {name: torch.stack(values).cpu() for name, values in logged.items()}
+    torch.save({"now": capture(state), "good": good, "logged": told}, content)
+    write_sealed(path, content.getvalue(), owner)
+
+
+def load_state(path: Path, state: TrainingState, owner: str) -> tuple[dict[str, Any], Logged]:
+    """Inverts `save_state`; no code in the file is run. Raises `GanaugError` for a file that is damaged, another training's or of a newer
+    ganaug."""
     try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(read_sealed(path, owner))
+        refuse_packed(content)
+        saved: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         restore(state, saved["now"])
         good: dict[str, Any] = saved["good"]
-    except (RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError, EOFError) as error:
+        logged = {name: list(values) for name, values in saved["logged"].items()}
+    except Exception as error:  # what is no pickle, a damaged one, or one of something else raises nearly anything
         reason = (str(error) or "it ends too early.").splitlines()[0]
         raise GanaugError(
             f"the checkpoint {path} cannot be loaded: {reason} Delete it to train this part anew."
         ) from None
-    return good
+    return good, logged
+
+
+def refuse_packed(content: io.BytesIO) -> None:
+    """Raises `ValueError` unless the content is such a zip as torch.save writes: what it holds is as large as itself."""
+    with zipfile.ZipFile(content) as archive:
+        if sum(member.file_size for member in archive.infolist()) > content.getbuffer().nbytes:
+            raise ValueError("it unpacks to more than it is.")
+    content.seek(0)
 
 
 def is_finite(state: TrainingState) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.images import to_float
+from ..progress import track
 from .diffaug import augment, reflect
 from .networks import Backbone
 
@@ -88,16 +89,18 @@ def train_judge(
     rows = [torch.where(labels.cpu() == k)[0] for k in range(num_classes)]
     rows = [of_class for of_class in rows if len(of_class)]
     small = shrunk(images, judge.size)
-    for _ in range(NUM_UPDATES):
-        classes = torch.randint(len(rows), (BATCH_SIZE,), generator=rng).tolist()
-        picks = torch.stack([rows[c][torch.randint(len(rows[c]), (), generator=rng)] for c in classes]).to(device)
-        batch = augment(reflect(small[picks], mirror, rng), operations, STRENGTH, rng)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = judge.classify(batch).float()
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits, labels.to(device)[picks], label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
+    with track("training a classifier of the real images", NUM_UPDATES) as advance:
+        for update in range(1, NUM_UPDATES + 1):
+            classes = torch.randint(len(rows), (BATCH_SIZE,), generator=rng).tolist()
+            picks = torch.stack([rows[c][torch.randint(len(rows[c]), (), generator=rng)] for c in classes]).to(device)
+            batch = augment(reflect(small[picks], mirror, rng), operations, STRENGTH, rng)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                logits = judge.classify(batch).float()
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(logits, labels.to(device)[picks], label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            advance(update)
     return judge.eval().requires_grad_(False)
 
 

@@ -4,6 +4,7 @@ import copy
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,14 +15,25 @@ import torch
 
 from ..errors import GanaugError
 from ..progress import format_duration, say, track, warn
-from ..runs import RunFolder, load_weights, read_json, save_weights, write_json
+from ..runs import (
+    NETWORKS,
+    SCHEMA,
+    RunFolder,
+    load_weights,
+    num_bytes,
+    read_json,
+    refuse_small,
+    save_weights,
+    write_json,
+)
+from ..sessions import signals_wait
 from ..settings import FitSettings
 from .balance import START, Balance, describe
 from .board import Board
-from .checkpoints import capture, is_finite, load_state, remember, restore, save_state
+from .checkpoints import Logged, capture, is_finite, load_state, owner_of, remember, restore, save_state
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
-from .networks import Discriminator, Generator
+from .networks import SPREAD_GROUP, Discriminator, Generator
 from .ranks import ALONE, Part, current, share_norms
 from .record import Metrics, save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
@@ -75,13 +87,21 @@ def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> 
 def load_member(folder: RunFolder, name: str) -> tuple[AnyGenerator, Discriminator]:
     """The averaged generator and the discriminator of a trained member, in evaluation mode on the CPU."""
     path = folder.member(name)
+    stored = read_json(path / "member.json")
     try:
-        networks = build_networks(read_json(path / "member.json")["shape"])
+        shape = stored["shape"]
+        with torch.device("meta"):  # first without memory: the file may ask for all there is
+            needed = sum(num_bytes(network) for network in build_networks(shape))
+        refuse_small(needed, *weights_paths(path))
+        networks = build_networks(shape)
     except KeyError as error:
         raise GanaugError(
             f"{path / 'member.json'} is damaged: it lacks {error}. Fit again, with another --out."
         ) from None
-    load_networks(path, *networks)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise GanaugError(f"{path / 'member.json'} is damaged: {reason}. Fit again, with another --out.") from None
+    load_networks(path, *networks, stored.get("weights"))
     return networks[0].eval(), networks[1].eval()
 
 
@@ -115,23 +135,26 @@ def train_member(
         state.generator.keep(data.images[torch.cat(data.class_rows)])
         state.average = copy.deepcopy(state.generator).requires_grad_(False).eval()
     state.steps = steps
-    good = remember(state)
+    good, logged = remember(state), Logged()
+    owner = owner_of(member.name, shape, settings, data)
     if (path / "state.pt").is_file():
-        good = load_state(path / "state.pt", state)
+        good, logged = load_state(path / "state.pt", state, owner)
     elif member.parent is not None:
         start_from_parent(state, *load_member(folder, member.parent))
         good = remember(state)
     state.part.tell((shape, settings, member, dtype, data))  # what follows, following.py does in the other processes
     state.part.tell(("state", capture(state)))
-    run_steps(state, good, data, reference, settings, member, folder, dtype)
+    run_steps(state, good, logged, owner, data, reference, settings, member, folder, dtype)
     state.part.tell(None)
     chosen = choose(state.checkpoints)
-    load_networks(snapshot(path, chosen.step), state.average, state.discriminator)
-    save_networks(path, state.average, state.discriminator)
+    load_networks(snapshot(path, chosen.step), state.average, state.discriminator, state.snapshots[chosen.step])
+    weights = save_networks(path, state.average, state.discriminator)
     record = {"steps": state.steps, "ended_at": state.step, "chosen": chosen.step, "seconds": round(state.seconds, 1)}
-    record["rollbacks"] = round(-math.log2(state.caution))
+    record |= {"rollbacks": round(-math.log2(state.caution)), "batch_size": state.batch_size}
+    checkpoints = [asdict(each) for each in state.checkpoints]
     write_json(
-        path / "member.json", {"shape": shape, **record, "checkpoints": [asdict(each) for each in state.checkpoints]}
+        path / "member.json",
+        {"schema": SCHEMA, "shape": shape, **record, "weights": weights, "checkpoints": checkpoints},
     )
     say(f"fit {member.name}: kept step {chosen.step} of {state.step}" + describe_quality(chosen))
     clear(path)
@@ -148,6 +171,8 @@ def clear(path: Path) -> None:
 def run_steps(
     state: TrainingState,
     good: dict[str, Any],
+    logged: Logged,
+    owner: str,
     data: TrainingData,
     reference: Reference,
     settings: FitSettings,
@@ -155,25 +180,32 @@ def run_steps(
     folder: RunFolder,
     dtype: torch.dtype,
 ) -> None:
-    """Steps until the end; metrics, sheets of samples and saved states at their intervals; checkpoints at theirs.
+    """Steps until the end, or until a signal comes; metrics, sheets of samples and saved states at their intervals; checkpoints at theirs.
 
-    `good` is the state to return to, with lower rates, if the training diverges.
+    `good` is the state to return to, with lower rates, if the training diverges; `logged` what the steps since the last row of metrics
+    have told; `owner` what saved states belong to.
     """
     path = folder.member(member.name)
     board = Board(folder.tensorboard / member.name, state.step, settings.tensorboard)
-    metrics = Metrics(path / "metrics.csv", state.step, board)
+    metrics = Metrics(path / "metrics.csv", state.step, logged, board)
     budget = settings.budget * member.share
     save_at, sample_at = state.seconds + settings.checkpoint_interval, state.seconds + settings.sample_interval
     balance = replace(state.balance)
-    with closing(board), track(f"fit {member.name}", 100, percent_done(state, budget), " %") as advance:
-        while not has_ended(state):
+    label = f"fit {member.name}"
+    with closing(board), track(label, 100, percent_done(state, budget), " %") as advance, signals_wait() as has_come:
+        while not has_ended(state) and not has_come():
             begun = time.monotonic()
             if state.steps is None and state.step > 0 and state.seconds >= PLAN_SHARE * budget:
                 plan_steps(state, budget, settings)
                 say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
             conditioning = conditioning_of(state, member, settings)
             state.part.tell(("step", conditioning))
-            metrics.add(train_step(state, data, settings, conditioning, dtype))
+            told = step_if_it_fits(state, data, settings, conditioning, dtype)
+            if told is None:
+                halve_batch(state, good, member)
+                metrics.rewind(state.step)
+                continue
+            metrics.add(told)
             is_checkpoint = checkpoint_due(state)
             state.seconds += time.monotonic() - begun
             if state.step % settings.log_interval and not is_checkpoint:
@@ -201,10 +233,27 @@ def run_steps(
             if state.seconds >= save_at:
                 save_at = state.seconds + settings.checkpoint_interval
                 metrics.save()
-                save_state(path / "state.pt", state, good)
+                save_state(path / "state.pt", state, good, metrics.logged, owner)
+        if has_come():
+            metrics.save()
+            save_state(path / "state.pt", state, good, metrics.logged, owner)
+            return
         if state.step != state.steps:
             say(f"fit {member.name}: neither duality gap nor held-out score improves any more; ended early")
         metrics.save()
+
+
+def step_if_it_fits(
+    state: TrainingState, data: TrainingData, settings: FitSettings, conditioning: float, dtype: torch.dtype
+) -> dict[str, torch.Tensor] | None:
+    """`train_step`; None where a GPU's memory did not hold it, which may have left half of a step. Of several processes, the others
+    would not know."""
+    try:
+        return train_step(state, data, settings, conditioning, dtype)
+    except torch.OutOfMemoryError:
+        if state.batch_size < 2 * SPREAD_GROUP or state.part.world > 1:
+            raise
+    return None
 
 
 def has_ended(state: TrainingState) -> bool:
@@ -247,7 +296,7 @@ def take_checkpoint(
     state.checkpoints.append(
         validate(state.average, reference, member.classes, member.labels, state.step, round(gap, 4))
     )
-    save_networks(snapshot(path, state.step), state.average, state.discriminator)
+    state.snapshots[state.step] = save_networks(snapshot(path, state.step), state.average, state.discriminator)
 
 
 def has_diverged(row: dict[str, float]) -> bool:
@@ -262,14 +311,26 @@ def roll_back(state: TrainingState, good: dict[str, Any], member: Member) -> Non
             f"the training of {member.name} diverged before step {lost_at}, and again with rates lowered {MAX_ROLLBACKS} times: "
             "a loss is no finite number. Check the images (ganaug check) or lower fit.learning_rate."
         )
-    spent, planned = (state.seconds, state.attempts), state.steps
+    spent, planned, batch_size = (state.seconds, state.attempts), state.steps, state.batch_size
     restore(state, copy.deepcopy(good))
     state.seconds, state.attempts = spent
-    state.steps, state.caution = planned, caution
+    state.steps, state.caution, state.batch_size = planned, caution, batch_size
     state.part.tell(("state", capture(state)))
     warn(
         f"fit {member.name}: diverged before step {lost_at}; back to step {state.step} with learning rates lowered to {caution:g} of theirs"
     )
+
+
+def halve_batch(state: TrainingState, good: dict[str, Any], member: Member) -> None:
+    """Returns to the state `good`, with batches of half as many images from now on; the time that was lost stays counted."""
+    batch_size = state.batch_size // 2 // SPREAD_GROUP * SPREAD_GROUP
+    spent, planned, caution = (state.seconds, state.attempts), state.steps, state.caution
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    restore(state, copy.deepcopy(good))
+    state.seconds, state.attempts = spent
+    state.steps, state.caution, state.batch_size = planned, caution, batch_size
+    warn(f"fit {member.name}: out of memory; back to step {state.step}, and on with batches of {batch_size} images")
 
 
 def describe_quality(checkpoint: Checkpoint) -> str:
@@ -292,8 +353,8 @@ def measures_of(checkpoint: Checkpoint) -> dict[str, float]:
     return row
 
 
-def percent_done(state: TrainingState, budget: float) -> int:
-    return int(100 * (state.step / state.steps if state.steps else min(PLAN_SHARE, state.seconds / budget)))
+def percent_done(state: TrainingState, budget: float) -> float:
+    return 100 * (state.step / state.steps if state.steps else min(PLAN_SHARE, state.seconds / budget))
 
 
 def build_state(
@@ -321,6 +382,7 @@ def build_state(
         generator_optimizer=adam(generator),
         discriminator_optimizer=adam(discriminator),
         rng=torch.Generator().manual_seed(seed),
+        batch_size=settings.batch_size,
         balance=Balance(strength=min(max(START, settings.augment_limits[0]), settings.augment_limits[1])),
         anchors=torch.zeros(2, device=device),
         spreads=torch.tensor([[1.0], [0.0]], device=device).repeat(1, len(shape["class_counts"])),
@@ -338,12 +400,21 @@ def snapshot(path: Path, step: int) -> Path:
     return path / "checkpoints" / f"step-{step:06d}"
 
 
-def save_networks(path: Path, generator: AnyGenerator, discriminator: Discriminator) -> None:
+def save_networks(path: Path, generator: AnyGenerator, discriminator: Discriminator) -> list[str]:
+    """Returns what names both files; see `checkpoint_of`."""
     path.mkdir(parents=True, exist_ok=True)
-    save_weights(path / "generator.safetensors", generator)
-    save_weights(path / "discriminator.safetensors", discriminator)
+    networks = (generator, discriminator)
+    return [save_weights(file, network) for file, network in zip(weights_paths(path), networks, strict=True)]
 
 
-def load_networks(path: Path, generator: AnyGenerator, discriminator: Discriminator) -> None:
-    load_weights(path / "generator.safetensors", generator)
-    load_weights(path / "discriminator.safetensors", discriminator)
+def weights_paths(path: Path) -> list[Path]:
+    return [path / f"{name}.safetensors" for name in NETWORKS]
+
+
+def load_networks(
+    path: Path, generator: AnyGenerator, discriminator: Discriminator, checkpoints: Sequence[str] | None
+) -> None:
+    """`checkpoints`: what names both files, where that was written down."""
+    named = checkpoints or (None, None)
+    for file, network, checkpoint in zip(weights_paths(path), (generator, discriminator), named, strict=True):
+        load_weights(file, network, checkpoint)

@@ -251,8 +251,8 @@ class SharedNorm(nn.BatchNorm2d):
     def forward(self, features: Tensor) -> Tensor:
         if not self.training:
             return super().forward(features)
-        found: tuple[Tensor, Tensor, Tensor] = _Normalized.apply(features, self.running_mean, self.part, self.eps)
-        out, mean, variance = found
+        normalize: Callable[..., tuple[Tensor, Tensor, Tensor]] = _Normalized.apply
+        out, mean, variance = normalize(features, self.running_mean, self.part, self.eps)
         count = self.part.size_of_whole(features) * features.shape[2] * features.shape[3]
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum or 0.0)

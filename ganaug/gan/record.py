@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data.images import Pixels, encode_png, image_grid, to_uint8
 from ..runs import written_whole
 from .board import Board
+from .checkpoints import Logged
 from .steps import TrainingData, TrainingState
 
 SAMPLE_COLUMNS = 8
@@ -18,15 +19,15 @@ SAMPLE_COLUMNS = 8
 class Metrics:
     """The rows of metrics.csv, each the mean over the steps since the last; rows after a resumed step are dropped."""
 
-    def __init__(self, path: Path, step: int, board: Board) -> None:
+    def __init__(self, path: Path, step: int, logged: Logged, board: Board) -> None:
         self.path, self.board = path, board
         self.rows: list[dict[str, float]] = []
-        self.logged: dict[str, list[Tensor]] = {}
         if path.is_file() and step > 0:
             self.rows = [
                 {str(key): value for key, value in row.items()} for row in pd.read_csv(path).to_dict("records")
             ]
             self._forget_after(step)
+        self.logged = logged
 
     def add(self, logged: dict[str, Tensor]) -> None:
         for name, value in logged.items():
@@ -59,8 +60,9 @@ class Metrics:
 
     def save(self) -> None:
         self.board.flush()
-        with written_whole(self.path) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        if self.rows:  # a training may be stopped before the first
+            with written_whole(self.path) as temporary:
+                pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
 
 @torch.no_grad()

@@ -35,12 +35,14 @@ class TrainingState:
     balance: Balance
     anchors: Tensor  # (2,) moving averages of the logits on real and generated images
     spreads: Tensor  # (2, num_classes) moving averages of the spread within groups of real and of generated images
+    batch_size: int  # that of the settings, halved whenever the memory did not hold it
     caution: float = 1.0  # factor on both learning rates; halved whenever a training that diverged is rolled back
     step: int = 0
     steps: int | None = None  # of the whole training; None while a budget has not settled them
     seconds: float = 0.0  # of the training so far, those of steps that were rolled back included
     attempts: int = 0  # steps taken in all, with those that were rolled back
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    snapshots: dict[int, list[str]] = field(default_factory=dict)  # step -> what names its two files of weights
     part: Part = ALONE  # of every batch that this process computes; not in a checkpoint
 
 
@@ -125,7 +127,7 @@ def set_rates(state: TrainingState, learning_rate: float) -> None:
 def draw_batch(state: TrainingState, data: TrainingData, settings: FitSettings) -> tuple[Tensor, Tensor, Tensor]:
     """This process's part of real images (N, C, H, W), noise (N, latent_size) and the labels (N,) that real and generated images
     share."""
-    classes = draw_labels(data, settings.batch_size, state.rng)
+    classes = draw_labels(data, state.batch_size, state.rng)
     part, device = state.part, data.images.device
     labels = part.of(torch.tensor(data.labels)[classes]).to(device)
     noise = part.of(torch.randn(len(classes), state.generator.latent_size, generator=state.rng)).to(device)

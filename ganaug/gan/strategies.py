@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..errors import GanaugError, suggest
+
 TRUNK_SHARE = 0.6  # of the training, for the trunk of `specialised`
 
 
@@ -47,6 +49,15 @@ STRATEGIES: dict[str, Callable[[int], tuple[Member, ...]]] = {
     "per-class": per_class,
     "specialised": specialised,
 }
+
+
+def members_of(strategy: str, num_classes: int) -> tuple[Member, ...]:
+    """The members of a run of that strategy, in the order of their training. Raises `GanaugError` for one that there is not."""
+    if strategy not in STRATEGIES:
+        raise GanaugError(
+            f"the run's strategy {str(strategy)[:40]!r} is not known: {suggest(str(strategy), STRATEGIES)}"
+        )
+    return STRATEGIES[strategy](num_classes)
 
 
 def member_steps(member: Member, total_steps: int) -> int:

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import t
 
 from ..devices import resolve_precision
-from ..progress import say
+from ..progress import say, track
 from ..settings import Mirror, Recipe
 from .judge import AUGMENT, examine, train_judge
 from .validation import LabeledTensors
@@ -48,21 +48,23 @@ def safe_reflections(
         fold_of[rows] = torch.arange(len(rows)) % NUM_FOLDS
     hits: dict[str, list[torch.Tensor]] = {"as it is": [], "horizontal": [], "vertical": []}
     labels: list[torch.Tensor] = []
-    for fold in range(NUM_FOLDS):
-        learned, others = fold_of != fold, fold_of == fold
-        judge = train_judge(
-            train.images[learned.to(train.images.device)],
-            train.labels[learned],
-            num_classes,
-            "none",
-            seed,
-            dtype,
-            allowed,
-        )
-        images = train.images[others.to(train.images.device)]
-        for name, seen in (("as it is", images), ("horizontal", images.flip(3)), ("vertical", images.flip(2))):
-            hits[name].append((examine(judge, seen)[1].argmax(dim=1) == train.labels[others]).float())
-        labels.append(train.labels[others])
+    with track("testing which reflections keep the class", NUM_FOLDS) as advance:
+        for fold in range(NUM_FOLDS):
+            learned, others = fold_of != fold, fold_of == fold
+            judge = train_judge(
+                train.images[learned.to(train.images.device)],
+                train.labels[learned],
+                num_classes,
+                "none",
+                seed,
+                dtype,
+                allowed,
+            )
+            images = train.images[others.to(train.images.device)]
+            for name, seen in (("as it is", images), ("horizontal", images.flip(3)), ("vertical", images.flip(2))):
+                hits[name].append((examine(judge, seen)[1].argmax(dim=1) == train.labels[others]).float())
+            labels.append(train.labels[others])
+            advance(fold + 1)
     plain, classes = torch.cat(hits["as it is"]), torch.cat(labels)
     known = float(plain.mean()) - 1 / num_classes
     safe = {}

@@ -4,6 +4,7 @@ import os
 import shlex
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from ..data.split import hold_out
 from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
-from ..progress import format_duration, say, signs_in
+from ..progress import format_duration, say, signs_in, track
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
+from ..sessions import LOCK, sole, sweep
 from ..settings import FitSettings, Recipe
 from .board import load_writer
+from .checkpoints import FREE
 from .following import follow
 from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
@@ -62,7 +65,7 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
 
     data: a folder of class folders, or a zip of one, flat or with train/ and test/ (see `ganaug.check`).
     out: a new or empty folder; with `resume`, one that holds an interrupted run of the same settings. A complete run is
-        left as it is.
+        left as it is. One process at a time.
     recipe: settings that differ from the defaults: a file, a `Recipe`, or a mapping such as {"fit": {"budget": "5m"}}.
 
     Called in every process that torchrun has started, it trains with all of them; they end as one would alone.
@@ -74,13 +77,17 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
         if part.rank > 0:
             follow(part)
         else:
-            _fit(data, folder, recipe, resume or (restarted() and folder.info.is_file()), part)
+            if not folder.info.is_file():
+                refuse_inside(data, folder.root)
+            with sole(folder.root / LOCK, folder.root):
+                _fit(data, folder, recipe, resume or (restarted() and folder.info.is_file()), part)
             part.tell(None)
     return folder.root
 
 
 def _fit(data: str | Path, folder: RunFolder, recipe: RecipeLike, resume: bool, part: Part) -> None:
     resolved = _share_out(_open_folder(folder, data, recipe, resume), part)
+    sweep(folder.root)
     if resolved.fit.tensorboard:
         load_writer()
     if folder.info.is_file() and read_json(folder.info)["complete"]:
@@ -134,6 +141,12 @@ def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed:
     prepared images, of which those with an empty one are left out, and another seed. Where it was left open which reflections
     keep the class, its own training images decide. An interrupted one goes on, a complete one is left as it is.
     """
+    with sole(target.root / LOCK, target.root):
+        sweep(target.root)
+        _refit(run, target, splits, seed, device)
+
+
+def _refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int, device: str) -> None:
     info = read_json(run.info)
     if not target.info.is_file():
         resplit(run.data, target.data, splits)
@@ -221,14 +234,21 @@ def train_members(
     left = settings.budget - (time.monotonic() - begun)
     settings = settings.model_copy(update={"budget": max(LEAST_LEFT * settings.budget, left)})
     total_steps = settings.steps
-    for member in members:
-        done = trained_steps(folder, member.name)
-        if done is None:
-            data = training_data(split, member, mirror)
-            steps = total_steps and member_steps(member, total_steps)
-            done = train_member(folder, member, data, reference, settings, steps, dtype)
-        clear(folder.member(member.name))  # an interruption may have left it
-        total_steps = total_steps or _total_of(member, done)
+    shares = np.cumsum([0.0, *(100 * member.share for member in members)]).round(6).tolist()
+    trained = [trained_steps(folder, member.name) for member in members]
+    num_trained = next((number for number, done in enumerate(trained) if done is None), len(members))
+    expected = None if settings.steps else settings.budget * (1 - shares[num_trained] / 100)
+    several = track(f"fit {len(members)} GANs", 100, shares[num_trained], " %", expected)
+    with several if len(members) > 1 else nullcontext() as advance:
+        for number, (member, done) in enumerate(zip(members, trained, strict=True), start=1):
+            if done is None:
+                data = training_data(split, member, mirror)
+                steps = total_steps and member_steps(member, total_steps)
+                done = train_member(folder, member, data, reference, settings, steps, dtype)
+            clear(folder.member(member.name))  # an interruption may have left it
+            total_steps = total_steps or _total_of(member, done)
+            if advance is not None:
+                advance(shares[number])
     assert total_steps is not None  # there is at least one member
     return total_steps
 
@@ -306,13 +326,15 @@ def measure_pace(
     torch.set_num_threads(threads)
     state = build_state(network_shape(data, member, settings), settings, member, device)
     pace = 0.0
-    for _ in range(2):  # the first round warms up
-        begun = time.monotonic()
-        for _ in range(NUM_TIMED_STEPS):
-            train_step(state, data, settings, 1.0, dtype)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
+    with track(f"timing steps of width {settings.width} on {threads} cores", 2 * NUM_TIMED_STEPS) as advance:
+        for done in (0, NUM_TIMED_STEPS):  # the first round warms up
+            begun = time.monotonic()
+            for step in range(1, NUM_TIMED_STEPS + 1):
+                train_step(state, data, settings, 1.0, dtype)
+                advance(done + step)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
     return pace
 
 
@@ -347,14 +369,13 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
                 "Leave them as they were, or give another --out."
             )
         return wanted
-    if resume:
+    if resume:  # what is given may be less than what it was begun with
         raise GanaugError(f"{folder.root} holds no run to go on with. Repeat the command without --resume.")
     wanted = load_recipe(recipe)
-    refuse_inside(data, folder.root)
     if wanted.data.unlabeled is not None:
         refuse_inside(wanted.data.unlabeled, folder.root, "unlabeled images")
-    found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"}
-    if folder.root.exists() and not (folder.root.is_dir() and found <= _EARLY_FILES):
+    found = {path.name for path in folder.root.rglob("*") if path.suffix != ".tmp"} - {LOCK}
+    if not found <= _EARLY_FILES:
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
     return wanted
 
@@ -376,15 +397,20 @@ def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> 
     settings = settings.model_copy(update={"width": widths[0]})
     cores = current().cores(num_cores()) if device.type == "cpu" else 1
     candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
-    paces = {count: measure_pace(data, member, settings, device, count) for count in candidates}
-    threads = min(paces, key=lambda count: paces[count])
-    pace = paces[threads]
-    for width in widths[1:]:
-        wider = settings.model_copy(update={"width": width})
-        pace_of_wider = measure_pace(data, member, wider, device, threads)
-        if settings.budget * member.share / pace_of_wider < ENOUGH_STEPS:
-            break
-        settings, pace = wider, pace_of_wider
+    paces: dict[int, float] = {}
+    with track("measuring the speed", len(candidates) + len(widths) - 1) as advance:
+        for count in candidates:
+            paces[count] = measure_pace(data, member, settings, device, count)
+            advance(len(paces))
+        threads = min(paces, key=lambda count: paces[count])
+        pace = paces[threads]
+        for done, width in enumerate(widths[1:], start=len(paces)):
+            wider = settings.model_copy(update={"width": width})
+            pace_of_wider = measure_pace(data, member, wider, device, threads)
+            advance(done + 1)
+            if settings.budget * member.share / pace_of_wider < ENOUGH_STEPS:
+                break
+            settings, pace = wider, pace_of_wider
     say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
     return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
 
@@ -413,7 +439,7 @@ _EARLY_FILES = {
 }  # of a run that was
 # interrupted while it read its data: nothing in it is lost when it begins anew
 _FREE: Any = {
-    "fit": {"device", "threads", "log_interval", "sample_interval", "checkpoint_interval", "tensorboard"},
+    "fit": FREE - {"budget", "steps"},
     "synthesize": True,
     "curation": True,
     "compare": True,

@@ -20,17 +20,14 @@ from ..classify.training import Labeled
 from ..data.cache import LARGEST_SIZE, LARGEST_SIZE_CUDA, ImageSet
 from ..data.images import Pixels
 from ..errors import GanaugError
-from ..gan.strategies import STRATEGIES, generating_member
 from ..gan.training import DEFAULT_WIDTH, train_run
 from ..progress import track
 from ..recipe import RecipeLike, load_recipe
 from ..runs import RunFolder
 from ..settings import IMAGE_SIZES, Recipe, parse_budget
-from ..synthesis.curation import build_curator, real_images
-from ..synthesis.filters import FILTERS
-from ..synthesis.harvest import harvest, open_member
-from ..synthesis.sample import image_seed, sample
-from ..synthesis.tally import Tally
+from ..synthesis.curation import Curator, build_curator, real_images
+from ..synthesis.harvest import harvest_images
+from ..synthesis.tally import Tally, describe_harvest
 
 Rows = npt.NDArray[Any]  # (N, n_features): the flat images of X, of X's dtype
 Indices = npt.NDArray[np.int64]
@@ -219,42 +216,23 @@ def draw(
     """`counts` (K,) synthetic images of each class that pass the tests of `recipe.curation`, and what became of the candidates. Of a
     class that cannot be filled there are fewer, of which a UserWarning tells."""
     tallies = [Tally(name, count) for name, count in zip(images.class_names, counts, strict=True)]
-    untested = recipe.curation.keep == 1 and set(recipe.curation.without) == set(FILTERS)
-    curator = None if untested else build_curator(real_images(images, recipe), recipe.curation, recipe.fit.seed, device)
     kept: list[Pixels] = []
     labels: list[int] = []
+
+    def curate() -> Curator:
+        return build_curator(real_images(images, recipe), recipe.curation, recipe.fit.seed, device)
+
     with track("synthesize", sum(counts)) as advance:
-        if curator is None:
-            for index, image in untested_images(folder, recipe, tallies, device):
-                kept.append(image)
-                labels.append(index)
-        else:
-            for row, found in harvest(folder, recipe.fit.strategy, curator, tallies, recipe, device):
-                if found is not None:
-                    kept.append(found)
-                    labels.append(images.class_names.index(row.class_name))
-                    advance(len(kept))
+        for name, image in harvest_images(
+            folder, recipe.fit.strategy, images.class_names, curate, tallies, recipe, device
+        ):
+            kept.append(image)
+            labels.append(images.class_names.index(name))
+            advance(*describe_harvest(tallies))
     for complaint in filter(None, (tally.complain() for tally in tallies)):
         warnings.warn(complaint, UserWarning, stacklevel=3)
     pool = np.stack(kept) if kept else images.images[:0]
     return Labeled(pool, np.array(labels, np.int64)), tallies
-
-
-def untested_images(
-    folder: RunFolder, recipe: Recipe, tallies: Sequence[Tally], device: torch.device
-) -> Iterator[tuple[int, Pixels]]:
-    """Yields what `harvest` would keep without any test, as class and image (C, S, S), and needs no classifiers, whom nobody asks."""
-    members, settings = STRATEGIES[recipe.fit.strategy](len(tallies)), recipe.synthesize
-    for index, tally in enumerate(tallies):
-        if not tally.asked:
-            continue
-        member = generating_member(members, index)
-        generator, discriminator, _ = open_member(folder, member.name, device)
-        seeds = [image_seed(settings.seed, index, number) for number in range(tally.asked)]
-        label = member.label_of(index)
-        drawn = sample(generator, discriminator, seeds, label, settings.truncation, device).images
-        yield from ((index, image) for image in drawn)
-        tally.candidates = tally.kept = tally.asked
 
 
 def _value_range(rows: Rows) -> tuple[float, float]:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ..errors import GanaugError
 from ..gan.member import build_generator, load_member
 from ..gan.mixing import AnyGenerator
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..recipe import load_recipe
 from ..reporting.cards import describe_generator, model_card
-from ..runs import load_weights, open_run, read_json, save_weights
+from ..runs import load_weights, num_bytes, open_run, read_json, refuse_paths, refuse_small, save_weights
 from ..synthesis.plan import resolve_classes
 from ..synthesis.sample import generate, image_seed
 
@@ -84,7 +84,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
         folder, info = open_run(run)
         recipe = load_recipe(folder.recipe)
         class_names = list(info["class_names"])
-        members = STRATEGIES[info["strategy"]](len(class_names))
+        members = members_of(info["strategy"], len(class_names))
         makers = [generating_member(members, index) for index in range(len(class_names))]  # of each class
         described, weights = [], []
         for maker in dict.fromkeys(makers):
@@ -165,8 +165,12 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="ganaug", tags=["g
                 f"{model_id} is neither a folder nor a repository that can be fetched: {error}"
             ) from error
         try:
+            refuse_paths(Path(model_id) / CONFIG, list(options["class_names"]))
+            with torch.device("meta"):  # first without memory: the file may ask for all there is
+                needed = num_bytes(cls(**options))
+            refuse_small(needed, path)
             made = cls(**options)
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
             raise GanaugError(
                 f"{model_id} holds no generator of ganaug's: its {CONFIG} is missing or damaged ({error})."
             ) from None

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from ..data.images import Pixels
 from ..devices import resolve_device
 from ..errors import GanaugError
+from ..progress import track
 from ..recipe import load_recipe
 from ..runs import open_run
-from ..synthesis.harvest import harvest
+from ..synthesis.harvest import harvest_images
 from ..synthesis.synthesize import open_curator
-from ..synthesis.tally import Tally
+from ..synthesis.tally import Tally, describe_harvest
 from .generator import Generator, open_generator
 
 
@@ -25,18 +27,22 @@ class CuratedMaker:
         recipe = load_recipe(self.folder.recipe)
         self.recipe = recipe if truncation is None else load_recipe({"synthesize": {"truncation": truncation}}, recipe)
         self.device = resolve_device(device)
-        self.curator = open_curator(self.folder, self.recipe, self.device)
-        self.classes: tuple[str, ...] = self.curator.real.class_names
-        self.channels, self.image_size = self.curator.real.images.shape[1:3]
+        self.curate = cache(lambda: open_curator(self.folder, self.recipe, self.device))  # once for all epochs
+        self.classes: tuple[str, ...] = tuple(self.info["class_names"])
+        self.channels, self.image_size = self.info["channels"], self.info["image_size"]
 
     def make(self, counts: Mapping[str, int], seed: int) -> Iterator[Pixels]:
         """Of each class up to so many images (n, C, S, S), one at least."""
         recipe = load_recipe({"synthesize": {"seed": seed}}, self.recipe)
         tallies = [Tally(name, count) for name, count in counts.items()]
         images: dict[str, list[Pixels]] = {name: [] for name in counts}
-        for row, image in harvest(self.folder, self.info["strategy"], self.curator, tallies, recipe, self.device):
-            if image is not None:
-                images[row.class_name].append(image)
+        strategy = self.info["strategy"]
+        with track("making synthetic images", sum(counts.values())) as advance:
+            for name, image in harvest_images(
+                self.folder, strategy, self.classes, self.curate, tallies, recipe, self.device
+            ):
+                images[name].append(image)
+                advance(*describe_harvest(tallies))
         if failed := [tally.complain() for tally in tallies if not images[tally.class_name]]:
             raise GanaugError(f"{failed[0]} Or take the images untested: curated=False.")
         yield from (np.stack(made) for made in images.values())
@@ -53,8 +59,12 @@ class RawMaker:
 
     def make(self, counts: Mapping[str, int], seed: int) -> Iterator[Pixels]:
         """Of each class so many images (n, C, S, S)."""
-        for name, count in counts.items():
-            yield self.generator.sample(name, count, seed=seed, truncation=self.truncation)
+        with track("making synthetic images", sum(counts.values())) as advance:
+            done = 0
+            for name, count in counts.items():
+                yield self.generator.sample(name, count, seed=seed, truncation=self.truncation)
+                done += count
+                advance(done)
 
 
 def open_maker(

@@ -87,8 +87,8 @@ def dataset_card(
     columns: Sequence[str],
     files: Collection[str],
 ) -> str:
-    """README.md of a folder with `counts` synthetic images of each class, and `num_real` real ones; `columns` of its metadata.csv, and the
-    `files` that lie there."""
+    """README.md of a folder with `counts` synthetic images of each class, and `num_real` real ones; `columns` of its metadata.jsonl, and
+    the `files` that lie there."""
     total = sum(counts.values()) + num_real
     head: dict[str, Any] = {
         "task_categories": ["image-classification"],
@@ -102,7 +102,7 @@ def dataset_card(
         {"name": "label", "dtype": {"class_label": {"names": names}}},
         *({"name": name, "dtype": kinds.get(name, "string")} for name in columns),
     ]
-    files_of_split = {"split": "train", "path": ["*/**", "metadata.csv"]}  # also where a class is called test
+    files_of_split = {"split": "train", "path": ["*/**", "metadata.jsonl"]}  # also where a class is called test
     head["configs"] = [{"config_name": "default", "data_files": [files_of_split], "features": features}]
     context = {"source": source, "counts": counts, "num_real": num_real, "total": total}
     return _with_head(head, render("dataset_card.md.j2", context | {"columns": columns, "files": files}))

@@ -19,6 +19,7 @@ from ..errors import GanaugError
 from ..progress import warn
 from ..recipe import RecipeLike, keep_settled, load_recipe
 from ..runs import RunFolder, checkpoint_of, open_run, read_json, write_json
+from ..sessions import LOCK
 from ..settings import CompareSettings, Recipe
 from ..synthesis.plan import COUNT_REQUESTS
 from ..synthesis.synthesize import settle_request
@@ -171,7 +172,7 @@ def was_made_by(run: RunFolder, info: dict[str, Any], folder: Path) -> bool:
 
 
 def claim_folder(case: Case) -> None:
-    """Binds the study's folder to what decides its result. Raises `GanaugError` if it belongs to another study."""
+    """Binds the study's folder, whose lock is held, to what decides its result. Raises `GanaugError` if it belongs to another study."""
     run, recipe, given = case.run, case.recipe, case.given
     weights = [
         run.member(name) / f"{net}.safetensors"
@@ -198,7 +199,7 @@ def claim_folder(case: Case) -> None:
             raise GanaugError(
                 f"{case.folder} holds a study of another run, other images or other settings. Give another --out."
             )
-    elif case.folder.exists() and (not case.folder.is_dir() or any(case.folder.iterdir())):
+    elif any(each.name != LOCK and each.suffix != ".tmp" for each in case.folder.iterdir()):
         raise GanaugError(f"{case.folder} is not empty and holds no study. Give a new or empty folder as --out.")
     else:
         write_json(path, identity)

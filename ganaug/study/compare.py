@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..progress import say, signs_in, track
 from ..recipe import RecipeLike
+from ..sessions import LOCK, sole, sweep
 from .analysis import Evidence
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case, claim_folder, settle_case, verify_untouched
@@ -17,7 +18,7 @@ from .cost import Clock, Pace, describe_cost, gan_seconds, longer_updates, measu
 from .design import Repetition
 from .material import Sources
 from .pictures import write_pictures
-from .pieces import Outcome, Piece, in_parallel, make_piece, read_weights_of, train_pieces
+from .pieces import Outcome, Piece, in_parallel, make_piece, num_jobs, read_weights_of, train_pieces
 from .record import write_study
 from .search import Choice, choose, inner_folds, judged_arms, truncations
 from .units import (
@@ -39,7 +40,7 @@ def compare(
     """Says whether synthetic images help: trains every arm in the same repetitions and writes the study's folder.
 
     run: a complete run, which holds the training and the untouched test images.
-    out: the study's folder, RUN/study by default. An interrupted study of the same settings goes on where it was.
+    out: the study's folder, RUN/study by default. An interrupted study of the same settings goes on where it was. One process at a time.
     synthetic: a folder of class folders, from `synthesize` or any other tool; without it, images are drawn from the run's GAN
         and from others that are trained as it was, with other seeds.
     recipe: settings of `compare`, and of `synthesize` where images are drawn, that differ from the run's own, e.g.
@@ -49,10 +50,17 @@ def compare(
     run, a folder with another study, test images that copy training images, classes that the run does not know.
     """
     case = settle_case(run, out, synthetic, recipe)
-    claim_folder(case)
-    if (case.folder / "study.json").is_file():
-        say(f"{case.folder}: the study is complete already")
-        return read_comparison(case.folder)
+    with sole(case.folder / LOCK, case.folder):
+        claim_folder(case)
+        sweep(case.folder)
+        if (case.folder / "study.json").is_file():
+            say(f"{case.folder}: the study is complete already")
+            return read_comparison(case.folder)
+        return conduct(case)
+
+
+def conduct(case: Case) -> Comparison:
+    """Does what is not done yet of a study whose folder is this process's alone."""
     with signs_in(case.folder):
         clock, pace = Clock(case.folder), pace_of(case)
         say(describe_cost(case, pace))
@@ -104,7 +112,9 @@ def make_units(case: Case) -> None:
                     for truncation in truncations(case.recipe)
                 }
             tasks.append(replace(task, pools=pools, train=case.refits_folds))
-    run_tasks(case, "GANs", tasks)
+    gans = [task for task in tasks if task.trains]
+    run_tasks(case, "images and their tests", [task for task in tasks if not task.trains])
+    run_tasks(case, "GANs", gans, gan_seconds(case.run, case.info))
 
 
 def unit_task(case: Case, name: str, splits: npt.NDArray[np.str_], seed: int) -> Task:
@@ -126,9 +136,12 @@ def gan_seed(case: Case, split: int, number: int) -> int:
     return (case.recipe.fit.seed + SPLIT_SEEDS * split + number) % 2**32
 
 
-def run_tasks(case: Case, label: str, tasks: Sequence[Task]) -> None:
+def run_tasks(case: Case, label: str, tasks: Sequence[Task], seconds: float | None = None) -> None:
+    """`seconds` of one core that a task may take, where that is known."""
     missing = [task for task in tasks if not task.is_done()]
-    with track(label, len(tasks), len(tasks) - len(missing)) as advance:
+    jobs = num_jobs(case.settings)
+    expected = -(-len(missing) // jobs) * seconds if seconds and case.settings.cluster is None else None
+    with track(label, len(tasks), len(tasks) - len(missing), expected=expected) as advance:
         finished = in_parallel(make_unit, ((task,) for task in missing), len(missing), case.settings)
         for done, _ in enumerate(finished, start=len(tasks) - len(missing) + 1):
             advance(done)
@@ -150,8 +163,11 @@ def choose_for(case: Case, split: int, pace: Pace) -> Choice:
     sources = find_sources(case, {fold: truncations(case.recipe) for fold in folds})
     arms = judged_arms(case.plan.arms, case.plan.tune, case.refits_folds)
 
-    def train(pieces: Sequence[Piece]) -> dict[str, Outcome]:
-        return train_pieces("inner folds", pieces, sources, case.settings, case.folder / "pieces")
+    which = f"split {split + 1} of {case.plan.splits}, " if case.plan.splits > 1 else ""
+
+    def train(step: str, pieces: Sequence[Piece]) -> dict[str, Outcome]:
+        label, folder = f"inner folds, {which}{step}", case.folder / "pieces"
+        return train_pieces(label, pieces, sources, case.settings, folder, pace.seconds_per_update)
 
     return choose(arms, case.plan.tune, folds, sources, pace.longest, train)
 
@@ -209,7 +225,10 @@ def train_arms(case: Case, choices: Sequence[Choice], pace: Pace) -> Evidence:
     }
     firsts = {arm: wanted[arm, plan.repetitions()[0]].name for arm in plan.arms}
     folder = case.folder / "pieces"
-    outcomes = train_pieces("arms", list(wanted.values()), sources, case.settings, folder, set(firsts.values()))
+    kept = set(firsts.values())
+    outcomes = train_pieces(
+        "arms", list(wanted.values()), sources, case.settings, folder, pace.seconds_per_update, kept
+    )
     return Evidence(
         outcomes={key: outcomes[piece.name] for key, piece in wanted.items()},
         truths=[sources.truth(gan_name(split, 0)) for split in range(plan.splits)],

@@ -12,7 +12,7 @@ import torch
 
 from ..classify.training import Diet, train_classifier
 from ..devices import resolve_device
-from ..progress import format_duration
+from ..progress import format_duration, track
 from ..recipe import load_recipe
 from ..runs import RunFolder, read_json, write_json
 from ..settings import CompareSettings
@@ -79,11 +79,13 @@ def time_update(sources: Sources, settings: CompareSettings) -> float:
     if device.type == "cpu":
         torch.set_num_threads(1)
     seconds = 0.0
-    for _ in range(2):  # the first run warms up
-        model = build_model(piece, material, settings)
-        begun = time.monotonic()
-        train_classifier(model, Diet(material.train), training, NO_MIXING, material.mirror, 0, device)
-        seconds = (time.monotonic() - begun) / PROBE_UPDATES
+    with track("timing a classifier", 2) as advance:
+        for done in (1, 2):  # the first run warms up
+            model = build_model(piece, material, settings)
+            begun = time.monotonic()
+            train_classifier(model, Diet(material.train), training, NO_MIXING, material.mirror, 0, device)
+            seconds = (time.monotonic() - begun) / PROBE_UPDATES
+            advance(done)
     torch.set_num_threads(threads)
     return seconds * num_shared(settings)
 

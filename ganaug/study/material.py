@@ -16,7 +16,8 @@ from ..data.source import open_source
 from ..errors import GanaugError
 from ..gan.member import load_member
 from ..gan.networks import Backbone
-from ..gan.strategies import STRATEGIES
+from ..gan.strategies import members_of
+from ..progress import track
 from ..recipe import load_recipe
 from ..runs import RunFolder, read_json
 from ..settings import Recipe
@@ -155,17 +156,18 @@ def load_synthetic(folder: Path, images: ImageSet, recipe: Recipe) -> Labeled:
             f"{folder} has classes that the run does not know: {', '.join(unknown)}. Remove or rename these folders."
         )
     real = manifest.real_files(source)
+    files = [file for file in source.files if file.name not in real]
     pixels, labels = [], []
-    for file in source.files:
-        if file.name in real:
-            continue
-        try:
-            decoded = decode(source.read(file.name)).pixels
-        except DecodeError as error:
-            raise GanaugError(f"{folder}: {file.name} cannot be decoded ({error}). Repair or remove it.") from None
-        square = resize(decoded, images.image_size, recipe.data.resize)
-        pixels.append(match_channels(square, images.channels).transpose(2, 0, 1))
-        labels.append(images.class_names.index(file.class_name))
+    with track("reading synthetic images", len(files)) as advance:
+        for file in files:
+            try:
+                decoded = decode(source.read(file.name)).pixels
+            except DecodeError as error:
+                raise GanaugError(f"{folder}: {file.name} cannot be decoded ({error}). Repair or remove it.") from None
+            square = resize(decoded, images.image_size, recipe.data.resize)
+            pixels.append(match_channels(square, images.channels).transpose(2, 0, 1))
+            labels.append(images.class_names.index(file.class_name))
+            advance(len(labels))
     if not pixels:
         raise GanaugError(f"{folder} holds no synthetic image.")
     return Labeled(np.stack(pixels), np.array(labels, np.int64))
@@ -174,5 +176,5 @@ def load_synthetic(folder: Path, images: ImageSet, recipe: Recipe) -> Labeled:
 def most_trained_member(info: Mapping[str, Any]) -> str:
     """The member whose discriminator has seen the most images: the joint one where there is one."""
     counts = list(info["counts"]["train"].values())
-    members = STRATEGIES[info["strategy"]](len(counts))
+    members = members_of(info["strategy"], len(counts))
     return max(members, key=lambda member: sum(counts[k] for k in member.classes)).name

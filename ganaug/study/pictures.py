@@ -21,13 +21,14 @@ from ..data.images import to_uint8
 from ..errors import GanaugError
 from ..gan.judge import examine
 from ..gan.mixing import AnyGenerator, MixingGenerator
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..measures import Features
-from ..progress import warn
+from ..progress import track, warn
 from ..recipe import load_recipe
 from ..reporting.files import CURATION
 from ..reporting.pictures import MAP, PAIRS, WALKS, FeatureMap, Walks, shrunk, write_arrays
 from ..runs import read_json, written_whole
+from ..spreadsheet import write_csv
 from ..synthesis.curation import find_referees, real_images
 from ..synthesis.harvest import open_member
 from ..synthesis.sample import noise_of
@@ -52,12 +53,14 @@ def write_pictures(case: Case, folder: Path | None, pool: Labeled | None) -> Non
             lambda: write_arrays(case.folder / MAP, make_map(case, pool)),
             lambda: write_walks(case, folder),
         ]
-    for write in parts:
-        try:
-            write()
-        except Exception as error:  # whatever it is: hours of training are no less worth without a picture
-            kind = "" if isinstance(error, GanaugError) else f"{type(error).__name__}: "
-            warn(f"the report will show less of the images: {kind}{error}")
+    with track("pictures for the report", len(parts)) as advance:
+        for done, write in enumerate(parts, start=1):
+            try:
+                write()
+            except Exception as error:  # whatever it is: hours of training are no less worth without a picture
+                kind = "" if isinstance(error, GanaugError) else f"{type(error).__name__}: "
+                warn(f"the report will show less of the images: {kind}{error}")
+            advance(done)
 
 
 def copy_tests(case: Case, folder: Path) -> None:
@@ -86,7 +89,7 @@ def write_checkpoints(case: Case) -> None:
             row = {"member": name, "step": point["step"], "gap": point["gap"], **measured}
             rows.append(row | {"kept": int(point["step"] == found["chosen"])})
     with written_whole(case.folder / "checkpoints.csv") as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+        write_csv(pd.DataFrame(rows), temporary)
 
 
 def make_map(case: Case, pool: Labeled) -> FeatureMap:
@@ -159,7 +162,7 @@ def make_walks(case: Case, folder: Path) -> Walks | None:
     """Walks between the noises of the first images of each class in a synthetic folder; of many classes fewer, then some classes
     alone. None of generators that mix real images, whose noise chooses these, and where no class has two images."""
     names = case.images.class_names
-    members = STRATEGIES[case.info["strategy"]](len(names))
+    members = members_of(case.info["strategy"], len(names))
     truncation = load_recipe(folder / "recipe.yaml").synthesize.truncation
     table, device = manifest.read_manifest(folder), torch.device(case.settings.device)
     table = table[(table["source"] == "synthetic") & table["seed"].notna()]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,6 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..classify.backbones import LEAST_SIZE, OWN, build_classifier, build_torchvision
@@ -24,7 +23,8 @@ from ..classify.training import Mixing, Training, predict, train_classifier
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..progress import track
-from ..runs import written_whole
+from ..runs import load_tensors, save_tensors, written_whole
+from ..sessions import end_with
 from ..settings import CompareSettings
 from .arms import ARMS
 from .material import Material, Sources
@@ -124,23 +124,26 @@ def train_pieces(
     sources: Sources,
     settings: CompareSettings,
     folder: Path,
+    seconds_per_update: float,
     kept: Collection[str] = (),
 ) -> dict[str, Outcome]:
     """The outcomes by piece name. Those found in `folder` are read; the others are trained and kept. Of the pieces named in `kept`
-    the weights are, too; see `read_weights_of`."""
+    the weights are, too; see `read_weights_of`. `seconds_per_update`, of the baseline, tell how long it may take."""
     wanted = {piece.name: piece for piece in pieces}
     missing = [piece for name, piece in wanted.items() if not _is_there(folder, name, name in kept)]
     missing.sort(key=lambda piece: -piece.num_images)  # long ones first, so that the cores end together
     work = ((piece, material_of(piece, sources, settings), settings, piece.name in kept) for piece in missing)
-    with track(label, len(wanted), len(wanted) - len(missing)) as advance:
+    whole, left = (sum(piece.num_images for piece in some) for some in (wanted.values(), missing))  # images to see
+    expected = left * seconds_per_update / num_jobs(settings) if settings.cluster is None else None
+    with track(label, 100, 100 * (1 - left / whole), " %", expected) as advance:
         finished = in_parallel(_train_named, work, len(missing), settings)
         for done, (name, outcome, weights) in enumerate(finished, start=len(wanted) - len(missing) + 1):
             if weights:
-                with written_whole(_weights_path(folder, name)) as temporary:
-                    save_file(weights, temporary)
+                save_tensors(_weights_path(folder, name), weights)
             with written_whole(_path(folder, name)) as temporary, temporary.open("wb") as file:
-                np.savez(file, probabilities=outcome.probabilities, curve=outcome.curve)
-            advance(done)
+                np.savez(file, name=name, probabilities=outcome.probabilities, curve=outcome.curve)
+            left -= wanted[name].num_images
+            advance(100 * (1 - left / whole) if done < len(wanted) else 100, f"{done:,} of {len(wanted):,} classifiers")
     return {name: _read(_path(folder, name)) for name in wanted}
 
 
@@ -155,7 +158,7 @@ def in_parallel(
     try:
         with _backend(settings) as jobs:
             yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(
-                delayed(function)(*argument) for argument in arguments
+                delayed(_beside)(os.getpid(), function, *argument) for argument in arguments
             )
     except TerminatedWorkerError:
         raise GanaugError(
@@ -163,6 +166,12 @@ def in_parallel(
         ) from None
     finally:
         torch.set_num_threads(threads)  # a single job runs in this process
+
+
+def _beside(parent: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker."""
+    end_with(parent)
+    return function(*arguments)
 
 
 def num_jobs(settings: CompareSettings) -> int:
@@ -200,11 +209,7 @@ def _backend(settings: CompareSettings) -> Iterator[int]:
 
 def read_weights_of(folder: Path, name: str) -> Weights:
     """The weights of a piece that was `kept`."""
-    path = _weights_path(folder, name)
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise GanaugError(f"{path} cannot be read: {error}. Delete it and repeat the command.") from None
+    return load_tensors(_weights_path(folder, name))
 
 
 def _train_named(
@@ -229,6 +234,8 @@ def _is_there(folder: Path, name: str, with_weights: bool) -> bool:
 def _read(path: Path) -> Outcome:
     try:
         with np.load(path, allow_pickle=False) as stored:
+            if "name" in stored and str(stored["name"]) != path.stem:
+                raise ValueError(f"it is that of another training, {stored['name']}")
             return Outcome(stored["probabilities"], stored["curve"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise GanaugError(f"{path} cannot be read: {error}. Delete it and repeat the command.") from None

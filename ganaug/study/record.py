@@ -16,6 +16,7 @@ from ..recipe import dump_recipe
 from ..reporting.words import NO_SHARE
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
 from ..settings import Recipe, Verdict
+from ..spreadsheet import write_csv
 from .analysis import Evidence, analyse
 from .arms import ARMS, BASELINE, MIXED
 from .case import Case, was_made_by
@@ -280,7 +281,7 @@ def write_tables(case: Case, evidence: Evidence, study: dict[str, Any]) -> None:
     }
     for name, table in tables.items():
         with written_whole(case.folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+            write_csv(table, temporary)
     if evidence.example_pool is None:
         return
     num_classes = len(case.images.class_names)

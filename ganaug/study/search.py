@@ -33,7 +33,7 @@ TOO_FEW = (
 )
 
 Floats = npt.NDArray[np.float64]
-Train = Callable[[Sequence[Piece]], dict[str, Outcome]]
+Train = Callable[[str, Sequence[Piece]], dict[str, Outcome]]
 
 
 @dataclass(frozen=True)
@@ -161,19 +161,19 @@ def choose(
 ) -> Choice:
     """What the arms get. `folds` are units; `arms` those that can be judged on them. Trainings and the mixing are tuned at the
     first number of updates; that is then doubled for the arms that still gain. `longest`: most updates that are tried. `train` gives
-    the outcomes of pieces by name."""
+    the outcomes of pieces by name, and is told what these are trained for."""
     settings = sources.recipe.compare
     base, mixing = base_training(settings), base_mixing(sources.recipe)
     steps = [settings.updates] if settings.updates is not None else lengths(longest)
     truth = [sources.truth(fold) for fold in folds]
     candidates: list[Candidate] = []
 
-    def judge(wanted: Sequence[tuple[str, Training, Mixing]]) -> list[Score]:
+    def judge(step: str, wanted: Sequence[tuple[str, Training, Mixing]]) -> list[Score]:
         pieces = [
             [make_piece(arm, fold, fold, 0, number, training, mixed) for number, fold in enumerate(folds)]
             for arm, training, mixed in wanted
         ]
-        outcomes = train([piece for row in pieces for piece in row])
+        outcomes = train(step, [piece for row in pieces for piece in row])
         return [score(truth, [outcomes[piece.name].probabilities for piece in row]) for row in pieces]
 
     def record(step: str, tried: Sequence[tuple[str, dict[str, Any]]], scores: Sequence[Score], chosen: int) -> None:
@@ -185,7 +185,7 @@ def choose(
     worth = None
     if tune:
         offered = {arm: training_candidates(training, ARMS[arm].init) for arm, training in trainings.items()}
-        found = iter(judge([(arm, option, mixing) for arm in arms for option in offered[arm]]))
+        found = iter(judge("trainings", [(arm, option, mixing) for arm in arms for option in offered[arm]]))
         for arm, options in offered.items():
             mine = [next(found) for _ in options]
             best = best_of(mine)
@@ -194,7 +194,7 @@ def choose(
     if tune and MIXED in arms:
         mixes = mixing_candidates(mixing)
         tried = [(BASELINE, trainings[BASELINE], mixing), (BASELINE, trainings[MIXED], mixing)]
-        one, other, *some = judge([*tried, *((MIXED, trainings[MIXED], mixed) for mixed in mixes)])
+        one, other, *some = judge("mixings", [*tried, *((MIXED, trainings[MIXED], mixed) for mixed in mixes)])
         none = min(one, other, key=lambda found: found.loss)  # with its own training or that of the mixed arm
         best = best_of(some)
         mixing, worth = mixes[best], is_better(some[best], none)
@@ -211,14 +211,15 @@ def find_updates(
     trainings: Mapping[str, Training],
     mixing: Mixing,
     steps: Sequence[int],
-    judge: Callable[[Sequence[tuple[str, Training, Mixing]]], list[Score]],
+    judge: Callable[[str, Sequence[tuple[str, Training, Mixing]]], list[Score]],
     record: Callable[[str, Sequence[tuple[str, dict[str, Any]]], Sequence[Score], int], None],
 ) -> tuple[int, dict[str, bool]]:
     """The first number of updates at which no arm does better than after half as many, and of every arm whether that was seen. The
     longer of the two is taken: it costs time, where a training too short makes any augmentation look good."""
 
     def judge_at(updates: int, asked: Sequence[str]) -> dict[str, Score]:
-        scores = judge([(arm, replace(trainings[arm], updates=updates), mixing) for arm in asked])
+        pieces = [(arm, replace(trainings[arm], updates=updates), mixing) for arm in asked]
+        scores = judge(f"{updates:,} updates", pieces)
         record("updates", [(arm, {"updates": updates}) for arm in asked], scores, -1)
         return dict(zip(asked, scores, strict=True))
 

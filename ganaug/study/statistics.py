@@ -17,6 +17,9 @@ LEVEL = 0.95
 FEW_OF_CLASS = 4  # test images
 LEAST_UNITS = 4  # independent repetitions; of fewer, nothing but their own spread is relied on
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+ROUNDING = (
+    1e-9  # what it leaves of nothing must not choose the degrees of freedom: they would hang on the images' order
+)
 MOST = 10_000  # repetitions or times as many images that a projection considers
 
 
@@ -156,6 +159,7 @@ def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -
         mine = truth == label
         squares[0, place] = ((mean[mine] - mean[mine].mean()) ** 2).sum()
         squares[1, place] = ((each[:, mine] - each[:, mine].mean(axis=1, keepdims=True)) ** 2).sum(axis=1).mean()
+    squares[squares < ROUNDING**2 * (each**2).sum()] = 0.0
     sizes = counts[present].astype(np.float64)
     freedoms = np.maximum(sizes - 1, 1.0)
     variances = np.where(sizes > 1, squares * sizes / freedoms, 0.0)
@@ -167,8 +171,9 @@ def _image_variances(each: Floats, truth: Labels, counts: Labels, metric: str) -
         freedoms[few] = (sizes - 1).sum()
     if len(each) >= LEAST_UNITS:  # of fewer, the common part is not known well enough
         common = (variances[1] - variances[0]) / (len(each) - 1)
-        variances[0] -= np.maximum(common, 0.0)
-    return np.maximum(variances[0], 0.0), freedoms
+        rest = variances[0] - np.maximum(common, 0.0)
+        variances[0] = np.where(rest > ROUNDING * variances[0], rest, 0.0)
+    return variances[0], freedoms
 
 
 def _group_variance(each: Floats, truth: Labels, groups: Labels, metric: str) -> tuple[float, float]:
@@ -323,23 +328,21 @@ def variance_components(values: Floats, coordinates: Sequence[tuple[int, int, in
 def needed_repetitions(difference: Difference, margin: float) -> int | None:
     """Independent repetitions after which the interval would no longer be inconclusive, were the mean and variances as they are;
     None if the test images do not allow it. `margin`: the region of practical equivalence. Exact up to 50, then to 2 %."""
-    each = difference.of_repetitions * difference.num_units
-    for number in _growing(difference.num_units):
-        if _settles(difference, each / number, difference.of_images, number, difference.image_freedom, margin):
-            return number
-    return None
+    each, numbers = difference.of_repetitions * difference.num_units, _growing(difference.num_units)
+    steps = [(each / number, difference.of_images, number, difference.image_freedom) for number in numbers]
+    place = _first_settled(difference.mean, margin, steps)
+    return None if place is None else numbers[place]
 
 
 def needed_images(difference: Difference, margin: float) -> float | None:
     """How many times as many test images would do so; None if the repetitions do not allow it, or if splits have their own."""
     if not difference.image_freedom:
         return None
-    for percent in _growing(100):
-        times = percent / 100
-        of_images, freedom = difference.of_images / times, difference.image_freedom * times
-        if _settles(difference, difference.of_repetitions, of_images, difference.num_units, freedom, margin):
-            return times
-    return None
+    of_repetitions, of_images = difference.of_repetitions, difference.of_images
+    several = [percent / 100 for percent in _growing(100)]
+    steps = [(of_repetitions, of_images / n, difference.num_units, difference.image_freedom * n) for n in several]
+    place = _first_settled(difference.mean, margin, steps)
+    return None if place is None else several[place]
 
 
 def _growing(start: int) -> list[int]:
@@ -347,9 +350,10 @@ def _growing(start: int) -> list[int]:
     return sorted({int(np.ceil(start * 1.02**step)) for step in steps})
 
 
-def _settles(
-    difference: Difference, of_repetitions: float, of_images: float, number: int, image_freedom: float, margin: float
-) -> bool:
-    freedom = _freedom(of_repetitions, of_images, number, image_freedom)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * (of_repetitions + of_images) ** 0.5
-    return bool(abs(difference.mean) > half or abs(difference.mean) + half < margin)
+def _first_settled(mean: float, margin: float, steps: Sequence[tuple[float, float, int, float]]) -> int | None:
+    """The first of `steps`, arguments of `_freedom`, where the interval would not be inconclusive."""
+    freedoms = np.array([_freedom(*step) for step in steps])
+    errors = np.array([of_repetitions + of_images for of_repetitions, of_images, *_ in steps]) ** 0.5
+    half = stats.t.ppf((1 + LEVEL) / 2, freedoms) * errors
+    settled = np.flatnonzero((abs(mean) > half) | (abs(mean) + half < margin))
+    return int(settled[0]) if len(settled) else None

@@ -41,6 +41,11 @@ class Task:
     pools: Mapping[Path, Mapping[str, Any]]  # folder -> recipe of the synthesis
     curation: Recipe | None = None  # by which classifiers of its real images are trained, for itself and for others
 
+    @property
+    def trains(self) -> bool:
+        """Whether it takes a GAN's time: the study's own run is complete."""
+        return self.train and self.run != self.target
+
     def is_done(self) -> bool:
         target = RunFolder(self.target)
         made = is_complete(target) if self.train else (target.data / "set.json").is_file()

@@ -19,7 +19,7 @@ from ..errors import GanaugError
 from ..gan.symmetry import settle_mirror
 from ..gan.training import to_tensors
 from ..measures import Features, coverage, density, kid, precision
-from ..progress import track
+from ..progress import Advance, track
 from ..recipe import RecipeLike, load_recipe
 from ..reporting.pairs import summary_sentence, write_pairs_page
 from ..runs import filled_whole, write_json
@@ -60,6 +60,7 @@ def audit(
         looked for there, and fidelity and diversity are measured against its test/ split; otherwise against all of it.
     out: a new or empty folder for audit.json and a page with the closest pairs, audit.html.
     recipe: settings of `data` and `curation` that differ from the defaults.
+    device: where the classifiers are trained and asked: auto, cpu, cuda or cuda:N.
 
     Returns {"images": [{"file", "class", "kept", "reasons", "nearest_real", "distance", ...}], "classes": {class: {...}},
     "summary": {...}}: `kept` says whether an image passed all filters, `reasons` which it did not pass. Raises `GanaugError`
@@ -108,16 +109,25 @@ def examine_source(source: Source, curator: Curator, recipe: Recipe) -> dict[str
             files = by_class[name]
             for begin in range(0, len(files), CHUNK):
                 part = files[begin : begin + CHUNK]
-                examine_files(source, part, found, curator, recipe)
+                examine_files(source, part, found, curator, recipe, advance, done)
                 done += len(part)
                 advance(done)
     return findings
 
 
-def examine_files(source: Source, files: list[ImageFile], found: Findings, curator: Curator, recipe: Recipe) -> None:
-    """Adds what the tests say of some images of one class."""
+def examine_files(
+    source: Source,
+    files: list[ImageFile],
+    found: Findings,
+    curator: Curator,
+    recipe: Recipe,
+    advance: Advance,
+    done: int,
+) -> None:
+    """Adds what the tests say of some images of one class; `advance` hears how many have been read, with the `done` ones before them."""
     names, images = [], []
-    for file in files:
+    for number, file in enumerate(files):
+        advance(done + number)
         try:
             images.append(read_square(source, file, curator, recipe))
             names.append(file.name)

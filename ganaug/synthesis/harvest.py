@@ -1,22 +1,21 @@
 """From a generator to the images of a class that may be kept: candidates in blocks, tested and chosen one block after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ..data.duplicates import SIDE
 from ..data.images import Pixels
 from ..data.manifest import Row
 from ..gan.member import load_member
 from ..gan.mixing import AnyGenerator
 from ..gan.networks import Discriminator
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..runs import RunFolder, checkpoint_of
 from ..settings import CurationSettings, Recipe, SynthesizeSettings
 from .curation import Curator, choose_spread, examine_candidates
-from .filters import Evidence, apply_filters
+from .filters import FILTERS, Evidence, apply_filters
 from .sample import CHUNK, image_seed, sample
 from .tally import Tally
 
@@ -29,7 +28,7 @@ def harvest(
 ) -> Iterator[tuple[Row, Pixels | None]]:
     """Yields a row for each candidate of the run's generators, class by class, with the image (C, S, S) of those that are kept; of each
     class as many as its tally asks for, if they can be found."""
-    members = STRATEGIES[strategy](len(curator.real.class_names))
+    members = members_of(strategy, len(curator.real.class_names))
     networks: dict[str, tuple[AnyGenerator, Discriminator, str]] = {}
     for tally in tallies:
         if not tally.asked:
@@ -44,6 +43,41 @@ def harvest(
             curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
         ):
             yield replace(row, checkpoint=checkpoint, truncation=recipe.synthesize.truncation), image
+
+
+def harvest_images(
+    folder: RunFolder,
+    strategy: str,
+    class_names: Sequence[str],
+    curate: Callable[[], Curator],
+    tallies: Sequence[Tally],
+    recipe: Recipe,
+    device: torch.device,
+) -> Iterator[tuple[str, Pixels]]:
+    """Yields class and image (C, S, S) of what `harvest` keeps, for who needs no record of it. Where nothing is tested, `curate` is not
+    called: the classifiers that it trains would be asked by nobody."""
+    if not is_untested(recipe.curation):
+        for row, image in harvest(folder, strategy, curate(), tallies, recipe, device):
+            if image is not None:
+                yield row.class_name, image
+        return
+    members, settings = members_of(strategy, len(class_names)), recipe.synthesize
+    for tally in tallies:
+        index = class_names.index(tally.class_name)
+        member = generating_member(members, index)
+        generator, discriminator, _ = open_member(folder, member.name, device)
+        label = member.label_of(index)
+        while tally.kept < (tally.asked or 0):
+            numbers = range(tally.kept, min(tally.kept + CHUNK, tally.asked or 0))
+            seeds = [image_seed(settings.seed, index, number) for number in numbers]
+            drawn = sample(generator, discriminator, seeds, label, settings.truncation, device).images
+            tally.candidates = tally.kept = numbers.stop
+            yield from ((tally.class_name, image) for image in drawn)
+
+
+def is_untested(curation: CurationSettings) -> bool:
+    """Whether candidates are kept as they come: what is measured of them decides nothing."""
+    return curation.keep == 1 and set(curation.without) == set(FILTERS)
 
 
 def open_member(folder: RunFolder, name: str, device: torch.device) -> tuple[AnyGenerator, Discriminator, str]:
@@ -65,28 +99,29 @@ def harvest_class(
     device: torch.device,
 ) -> Iterator[tuple[Row, Pixels | None]]:
     """Yields a row for each candidate of a class, with the image (C, S, S) of those that are kept: `tally.asked` of them, or as
-    many as `curation.max_candidates` for each yield. Fewer asked for are the first of more. Counts in `tally`.
+    many as `curation.max_candidates` for each yield. Fewer asked for are the first of more. Counts in `tally`, and goes on from what it
+    counts already.
 
     `index` is the class in the data, `label` in the networks.
     """
     asked = tally.asked or 0
     most = max(2, -(-asked * curation.max_candidates // CHUNK)) * CHUNK
     quota = max(1, int(curation.keep * CHUNK))
-    taken = np.zeros(len(curator.shares[index]), np.int64)
-    seen = np.empty((0, SIDE, SIDE), np.float32)
+    if not tally.candidates:
+        tally.taken = np.zeros(len(curator.shares[index]), np.int64)
     while tally.kept < asked and tally.candidates < most:
         seeds = [image_seed(settings.seed, index, tally.candidates + i) for i in range(CHUNK)]
         samples = sample(generator, discriminator, seeds, label, settings.truncation, device)
         evidence = examine_candidates(curator, samples.images, np.full(CHUNK, index), samples.realism)
-        reasons = apply_filters(evidence, curator.limits, seen, curation.without)
+        reasons = apply_filters(evidence, curator.limits, tally.seen, curation.without)
         needed = min(quota, asked - tally.kept)
         if quota == CHUNK:  # no choice: all that pass, as they come
             chosen = [i for i in range(CHUNK) if not reasons[i]][:needed]
         else:
             surest = np.argsort(-evidence.class_probability, kind="stable").tolist()
             passed = [i for i in surest if not reasons[i]]
-            chosen = choose_spread(evidence.cells, passed, curator.shares[index], taken, needed)
-        seen = np.concatenate([seen, evidence.fingerprints[chosen]])[-REMEMBERED:]
+            chosen = choose_spread(evidence.cells, passed, curator.shares[index], tally.taken, needed)
+        tally.seen = np.concatenate([tally.seen, evidence.fingerprints[chosen]])[-REMEMBERED:]
         files = [""] * CHUNK
         for position, i in enumerate(chosen):
             files[i] = f"{tally.class_name}/synthetic-{tally.kept + position:06d}.png"
@@ -94,6 +129,7 @@ def harvest_class(
         for i in [*chosen, *(i for i in range(CHUNK) if not files[i])]:
             row = replace(judged_row(curator, evidence, i, files[i], reasons[i]), seed=seeds[i])
             yield row, samples.images[i] if files[i] else None
+    tally.seen = tally.seen[:0]
 
 
 def judged_row(curator: Curator, evidence: Evidence, i: int, file: str, reasons: tuple[str, ...]) -> Row:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.images import Pixels, to_float
+from ..progress import track
 
 LARGEST = 64  # pixels: larger images are averaged down before they are shifted
 SIDE = 16  # pixels, about, to which all are averaged down before they are compared
@@ -53,9 +54,11 @@ def find_nearest(images: Pixels, prepared: Tensor, own: Indices | None = None) -
     `own` (N,): rows of the real images that the images are themselves, which do not count.
     """
     found = []
-    for begin in range(0, len(images), QUERIES):
-        rows = None if own is None else own[begin : begin + QUERIES]
-        found.append(_nearest_of(_distances(images[begin : begin + QUERIES], prepared), rows))
+    with track("comparing with the real images", len(images)) as advance:
+        for begin in range(0, len(images), QUERIES):
+            rows = None if own is None else own[begin : begin + QUERIES]
+            found.append(_nearest_of(_distances(images[begin : begin + QUERIES], prepared), rows))
+            advance(min(begin + QUERIES, len(images)))
     return Nearest(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 

@@ -6,13 +6,14 @@ import pandas as pd
 import torch
 
 from ..data.images import encode_png
-from ..data.manifest import NAME, read_rows
+from ..data.manifest import NAME, locate, read_rows
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
 from ..progress import track
 from ..recipe import load_recipe
 from ..runs import filled_whole, open_run
+from ..spreadsheet import write_csv
 from .harvest import open_member
 from .plan import resolve_classes
 from .sample import CHUNK, sample
@@ -22,9 +23,11 @@ from .synthesize import finish_folder, refuse_filled
 def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: str = "auto") -> dict[str, int]:
     """Makes the synthetic images of a manifest again, into the new folder `out`; returns the number of each class.
 
-    `manifest` is the file, or the folder that holds it. On the same machine and with the same versions the images are the same
-    byte for byte. Real images that it lists are left out, and what a person has rejected. Raises `GanaugError` where another run's
-    generators wrote it.
+    manifest: the file, or the folder that holds it. Real images that it lists are left out, and what a person has rejected.
+    device: where the images are made: auto, cpu, cuda or cuda:N.
+
+    On the same machine and with the same versions the images are the same byte for byte. Raises `GanaugError` where another run's
+    generators wrote the manifest.
     """
     folder, info = open_run(run)
     path = Path(manifest) / NAME if Path(manifest).is_dir() else Path(manifest)
@@ -38,7 +41,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
     refuse_filled(target)
     class_names = tuple(info["class_names"])
     resolve_classes(wanted["class"].unique(), class_names)
-    members = STRATEGIES[info["strategy"]](len(class_names))
+    members = members_of(info["strategy"], len(class_names))
     place = resolve_device(device)
     torch.set_num_threads(load_recipe(folder.recipe).fit.threads or num_cores())
     with filled_whole(target) as partial, track("rebuild", len(wanted)) as advance:
@@ -62,7 +65,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
                     (partial / file).write_bytes(encode_png(image.transpose(1, 2, 0)))
                 done += len(part)
                 advance(done)
-        table.to_csv(partial / NAME, index=False)
+        write_csv(table, partial / NAME)
         finish_folder(partial, info, parquet=False)
     return {str(name): int(count) for name, count in wanted["class"].value_counts(sort=False).items()}
 
@@ -74,8 +77,20 @@ def refuse_unknown(path: Path, table: pd.DataFrame) -> None:
         raise GanaugError(
             f"{path} does not say how its images were made: it lacks {', '.join(sorted(lacking)) or 'seeds'}."
         )
+    factors = pd.to_numeric(table["truncation"], errors="coerce")
+    if not ((table["seed"] >= 0) & (factors > 0) & (factors <= 1)).all():
+        raise GanaugError(
+            f"{path} has a seed below 0, or a truncation outside 0 to 1. Rebuild from an unchanged manifest."
+        )
     for file, name in zip(table["file"], table["class"], strict=True):
-        if PurePosixPath(file).parts != (name, PurePosixPath(file).name) or name in ("", ".", "..") or "\\" in file:
+        locate(path.parent, file)
+        if (
+            PurePosixPath(file).parts != (name, PurePosixPath(file).name)
+            or PurePosixPath(file).suffix != ".png"
+            or "\\" in file
+        ):
             raise GanaugError(
-                f"{path} names the file {file!r}; expected {name}/<file>. Rebuild from an unchanged manifest."
+                f"{path} names the file {file!r}; expected {name}/<file>.png. Rebuild from an unchanged manifest."
             )
+    if len(twice := table["file"][table["file"].duplicated()]):
+        raise GanaugError(f"{path} names {twice.iloc[0]!r} twice. Remove one of the rows.")

@@ -15,7 +15,7 @@ from ..errors import GanaugError
 from ..gan.judge import Judge, examine, train_judge
 from ..measures import Features
 from ..progress import track
-from ..runs import filled_whole, load_weights, read_json, save_weights, write_json
+from ..runs import SCHEMA, filled_whole, load_weights, read_json, save_weights, write_json
 
 NUM_FOLDS = 5
 
@@ -80,7 +80,11 @@ def train_referees(
 def ask(referees: Referees, images: Pixels) -> Opinions:
     """The opinions on images (N, C, S, S)."""
     device = next(referees.judges[0].parameters()).device
-    found = [examine(judge, torch.from_numpy(images).to(device)) for judge in referees.judges]
+    found = []
+    with track("asking the classifiers", len(referees.judges)) as advance:
+        for judge in referees.judges:
+            found.append(examine(judge, torch.from_numpy(images).to(device)))
+            advance(len(found))
     features, probabilities = (np.stack([part.numpy() for part in parts]) for parts in zip(*found, strict=True))
     return Opinions(features, probabilities)
 
@@ -88,21 +92,25 @@ def ask(referees: Referees, images: Pixels) -> Opinions:
 def save_referees(folder: Path, referees: Referees) -> None:
     """Writes a folder of weights and folds, whole or not at all."""
     with filled_whole(folder) as partial:
-        for fold, judge in enumerate(referees.judges):
-            save_weights(partial / f"referee-{fold}.safetensors", judge)
-        write_json(partial / "referees.json", {"folds": referees.folds.tolist()})
+        weights = [
+            save_weights(partial / f"referee-{fold}.safetensors", judge) for fold, judge in enumerate(referees.judges)
+        ]
+        write_json(partial / "referees.json", {"schema": SCHEMA, "folds": referees.folds.tolist(), "weights": weights})
 
 
 def load_referees(
     folder: Path, num_images: int, num_classes: int, image_size: int, channels: int, device: torch.device
 ) -> Referees:
     """Inverts `save_referees`. Raises `GanaugError` if something in the folder is damaged."""
-    folds = np.array(read_json(folder / "referees.json").get("folds", ()), np.int64)
-    if len(folds) != num_images:
+    stored = read_json(folder / "referees.json")
+    folds = np.array(stored.get("folds", ()), np.int64)
+    num_judges = int(folds.max(initial=-1)) + 1
+    checkpoints = stored.get("weights", [None] * num_judges)
+    if len(folds) != num_images or len(checkpoints) != num_judges:
         raise GanaugError(f"{folder} is damaged. Delete it: it is made anew.")
     judges = []
-    for fold in range(int(folds.max()) + 1):
+    for fold, checkpoint in enumerate(checkpoints):
         judge = Judge(num_classes, image_size, channels)
-        load_weights(folder / f"referee-{fold}.safetensors", judge)
+        load_weights(folder / f"referee-{fold}.safetensors", judge, checkpoint)
         judges.append(judge.to(device, memory_format=torch.channels_last).eval().requires_grad_(False))  # type: ignore[call-overload]
     return Referees(tuple(judges), folds)

@@ -1,7 +1,10 @@
 """The stage `synthesize`: from a run to a folder of new images that have passed the tests, with a manifest."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 from ..data.cache import load
 from ..data.images import encode_png
 from ..data.interop import metadata_columns, write_dataset_json, write_metadata
-from ..data.manifest import Row, manifest_writer, read_manifest, require_parquet, write_parquet
+from ..data.manifest import TEMPORARY, Row, manifest_writer, read_manifest, require_parquet, write_parquet
 from ..data.source import open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
@@ -20,12 +23,24 @@ from ..recipe import RecipeLike, dump_recipe, load_recipe
 from ..reporting.cards import dataset_card
 from ..reporting.pairs import write_pairs_page
 from ..reporting.pictures import PAIRS, write_pairs
-from ..runs import RunFolder, filled_whole, open_run, write_json, write_text
+from ..runs import (
+    NETWORKS,
+    RunFolder,
+    checkpoint_of,
+    filled_whole,
+    open_run,
+    read_json,
+    sync_disks,
+    write_json,
+    write_text,
+)
+from ..sessions import signals_wait
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
+from .halfway import NAME, SAVE_INTERVAL, load_halfway, save_halfway
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
-from .tally import Tally, closest_pairs, summarize
+from .tally import Tally, closest_pairs, describe_harvest, summarize
 
 
 def synthesize(
@@ -42,15 +57,16 @@ def synthesize(
 
     run: a complete run; the data it was trained on are not needed. Classifiers of its training images, which judge the
         synthetic ones, are trained when first needed and kept in it.
-    out: a folder that is new or empty. It appears only when everything in it is complete: the images, the manifest, what
-        became of the candidates (curation.json, pairs.npz), metadata.csv and README.md, a card, for Hugging Face, and dataset.json for
-        the StyleGAN family.
+    out: a folder that is new or empty. It appears only when everything in it is complete; the same command goes on with what was
+        interrupted. It holds the images, the manifest, what became of the candidates (curation.json, pairs.npz), metadata.jsonl and
+        README.md, a card, for Hugging Face, and dataset.json for the StyleGAN family.
     recipe: settings that differ from the run's own, e.g. {"synthesize": {"per_class": 100}, "curation": {"keep": 0.5}}; see
         `SynthesizeSettings`, `CurationSettings` and, of `FitSettings`, threads.
     sampling_strategy: as imbalanced-learn's, in place of the recipe's: a word, {class: images in all}, or a function from
         the list of the training images' classes to such a mapping.
     with_real: the data of the run, to copy its training images beside the synthetic ones.
     parquet: also writes manifest.parquet, which needs pyarrow.
+    device: where the images are made and tested: auto, cpu, cuda or cuda:N.
 
     Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts. A class
     that cannot be filled is warned of and stays smaller.
@@ -61,20 +77,26 @@ def synthesize(
         sampling_strategy = call_strategy(sampling_strategy, real_counts)
     resolved = settle_request(recipe, load_recipe(folder.recipe), sampling_strategy)
     target = Path(out).resolve()
-    refuse_filled(target)
     if parquet:
         require_parquet()
     counts = plan_counts(resolved.synthesize, real_counts)
-    say(describe_plan(counts, real_counts))
     place = resolve_device(device)
     torch.set_num_threads(resolved.fit.threads or num_cores())
-    with filled_whole(target) as partial:
+    with filled_whole(target, progress=NAME) as partial:
+        refuse_filled(target)
+        say(describe_plan(counts, real_counts))
+        request = describe_request(folder, info, resolved, counts, place)
+        tallies, size = open_halfway(partial, request, counts)
         real = [] if with_real is None else copy_real(folder, with_real, partial)
-        with manifest_writer(partial) as write:
-            tallies = []
+        with manifest_writer(partial, size) as write:
+
+            def save() -> None:
+                sync_disks()
+                save_halfway(partial, request, tallies, (partial / TEMPORARY).stat().st_size)
+
             if any(counts.values()):
                 curator = open_curator(folder, resolved, place)
-                tallies = write_images(folder, info["strategy"], curator, counts, partial, resolved, place, write)
+                write_images(folder, info["strategy"], curator, tallies, partial, resolved, place, write, save)
                 found = summarize(tallies, curator)
                 write_json(partial / "curation.json", found)
                 title, pairs = f"Synthetic images of {Path(info['source']).name}", closest_pairs(tallies, curator)
@@ -84,6 +106,7 @@ def synthesize(
                 write(row)
         write_text(partial / "recipe.yaml", dump_recipe(resolved))
         finish_folder(partial, info, parquet)
+        (partial / NAME).unlink(missing_ok=True)
     made = {tally.class_name: tally.kept for tally in tallies}
     for complaint in filter(None, (tally.complain() for tally in tallies)):
         warn(complaint)
@@ -128,22 +151,53 @@ def write_images(
     folder: RunFolder,
     strategy: str,
     curator: Curator,
-    counts: Mapping[str, int],
+    tallies: Sequence[Tally],
     target: Path,
     recipe: Recipe,
     device: torch.device,
     write: Callable[[Row], None],
-) -> list[Tally]:
-    """Writes the images of every class, and a row for each candidate; returns what became of them, class by class."""
-    tallies = [Tally(name, asked) for name, asked in counts.items()]
-    with track("synthesize", sum(counts.values())) as advance:
+    save: Callable[[], None],
+) -> None:
+    """Writes the images of every class, and a row for each candidate, from where the tallies stand; saves what to go on from at intervals,
+    and when a signal comes."""
+    written, begun = sum(tally.candidates for tally in tallies), time.monotonic()
+    total = sum(tally.asked or 0 for tally in tallies)
+    with track("synthesize", total, describe_harvest(tallies)[0]) as advance, signals_wait() as has_come:
         for row, image in harvest(folder, strategy, curator, tallies, recipe, device):
             write(row)
+            written += 1
             if image is not None:
                 (target / row.class_name).mkdir(parents=True, exist_ok=True)
                 (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
-                advance(sum(tally.kept for tally in tallies))
-    return tallies
+            advance(*describe_harvest(tallies))
+            is_whole = written == sum(tally.candidates for tally in tallies)  # the tallies count a block at once
+            if is_whole and (has_come() or time.monotonic() - begun > SAVE_INTERVAL):
+                begun = time.monotonic()
+                save()
+                if has_come():
+                    return
+        advance(total)  # where a class stays smaller, too
+
+
+def describe_request(
+    folder: RunFolder, info: Mapping[str, Any], recipe: Recipe, counts: Mapping[str, int], device: torch.device
+) -> str:
+    """A hash of all that decides what is made."""
+    files = [folder.member(name) / f"{net}.safetensors" for name in info["members"] for net in NETWORKS]
+    weights = [checkpoint_of(path) for path in files if path.is_file()]
+    known = [dump_recipe(recipe), dict(counts), weights, str(device)]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def open_halfway(partial: Path, request: str, counts: Mapping[str, int]) -> tuple[list[Tally], int]:
+    """Where an interrupted synthesis of the same request stood: its tallies and the size of its manifest. Else the folder is emptied."""
+    found = load_halfway(partial, request)
+    if found is not None:
+        say(f"going on after {sum(tally.kept for tally in found[0]):,} images")
+        return found
+    shutil.rmtree(partial)
+    partial.mkdir()
+    return [Tally(name, asked) for name, asked in counts.items()], 0
 
 
 def finish_folder(folder: Path, info: Mapping[str, Any], parquet: bool) -> None:
@@ -169,21 +223,28 @@ def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
 
     Raises `GanaugError` if `data` lacks one of them or holds another image under its name.
     """
-    source = open_source(data)
+    source, info = open_source(data), read_json(folder.info)
     index = pd.read_csv(folder.data / "index.csv", dtype=str, keep_default_na=False)
-    rows = []
-    for number, entry in enumerate(index[index["split"] == "train"].to_dict("records")):
-        name, file = entry["class"], entry["file"]
-        try:
-            content = source.read(file)
-        except (OSError, KeyError, GanaugError):
-            content = b""
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise GanaugError(
-                f"{data} is not what the run was trained on: {file} is missing or has changed. Give the run's own data."
-            )
-        copy = f"{name}/real-{number:06d}{Path(file).suffix.lower()}"
-        (target / name).mkdir(parents=True, exist_ok=True)
-        (target / copy).write_bytes(content)
-        rows.append(Row(file=copy, class_name=name, source="real", original=file))
+    entries = index[index["split"] == "train"].to_dict("records")
+    rows: list[Row] = []
+    with track("copying real images", len(entries)) as advance:
+        for number, entry in enumerate(entries):
+            name, file = entry["class"], entry["file"]
+            if name not in info["class_names"]:
+                raise GanaugError(
+                    f"{folder.data / 'index.csv'} is damaged: the run has no class {name!r}. Fit again, with another --out."
+                )
+            try:
+                content = source.read(file)
+            except (OSError, KeyError, GanaugError):
+                content = b""
+            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                raise GanaugError(
+                    f"{data} is not what the run was trained on: {file} is missing or has changed. Give the run's own data."
+                )
+            copy = f"{name}/real-{number:06d}{Path(file).suffix.lower()}"
+            (target / name).mkdir(parents=True, exist_ok=True)
+            (target / copy).write_bytes(content)
+            rows.append(Row(file=copy, class_name=name, source="real", original=file))
+            advance(number + 1)
     return rows

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..data.duplicates import SIDE
 from ..data.images import Pixels
+from ..measures import Features
 from ..reporting.pictures import PairPicture
 from .curation import Curator
-from .filters import Evidence
+from .filters import Evidence, Indices
 from .memorization import data_copying
 
 MEASURED = 2000  # images of a class whose distances are kept for the data-copying test
@@ -43,6 +45,12 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     distances: list[float] = field(default_factory=list)  # to the nearest real image
     pairs: list[Pair] = field(default_factory=list)
+    taken: Indices = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )  # images kept of each cell of the class, once there are some
+    seen: Features = field(
+        default_factory=lambda: np.empty((0, SIDE, SIDE), np.float32)
+    )  # fingerprints of the last ones kept
 
     def add(
         self,
@@ -79,6 +87,17 @@ class Tally:
             f"class {self.class_name}: {self.kept} of {self.asked} images; {self.candidates} candidates were made and "
             f"{self.acceptance:.0%} kept (rejected as {worst}). Train longer, or leave a filter out (--no-filter, or curation.without)."
         )
+
+
+def describe_harvest(tallies: Sequence[Tally]) -> tuple[int, str]:
+    """How many images of those asked for are there, or will never be, and what is being made: for the progress of a harvest, which
+    takes one class after the other."""
+    begun = [tally for tally in tallies if tally.candidates]
+    if not begun:
+        return 0, ""
+    current = begun[-1]
+    done = sum(tally.asked or 0 for tally in begun[:-1]) + current.kept
+    return done, f"class {current.class_name}: {current.kept:,} of {current.candidates:,} candidates kept"
 
 
 def closest_pairs(tallies: Sequence[Tally], curator: Curator) -> list[PairPicture]:

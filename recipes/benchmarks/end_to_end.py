@@ -2,8 +2,9 @@
 
     python recipes/benchmarks/end_to_end.py --data DIR_WITH_THE_ZIPS [--work DIR] [--only demo mnist ...]
 
-Every case runs in a process of its own through the command line, on the cores that this one may use. A finished case in --work is not
-repeated; each notes the commit that it was measured at. Cost is processor time, which other programs on the machine change little.
+Every case runs in a process of its own through the command line, on the cores that this one may use. A finished case, kept in
+results/end_to_end/, is not repeated; each notes the commit that it was measured at. Cost is processor time, which other programs on the
+machine change little.
 Judged apart, on real images that neither GAN nor classifiers saw (the test split): whether an independent classifier
 recognises the synthetic images, and how far they differ from one another within a class.
 """
@@ -21,14 +22,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from records import REPOSITORY, Bar, write_record
+from records import REPOSITORY, RESULTS, Bar, write_record
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from ganaug.data.cache import load
-from ganaug.runs import describe_commit
+from ganaug.runs import describe_commit, write_json
 
+KEPT = RESULTS / "end_to_end"
 RECIPES, PICTURES = REPOSITORY / "recipes", REPOSITORY / "recipes" / "pictures"
 CASES = {  # the archive of each, and what the command has beside it and the recipe
     "mnist": ("mnist.zip", ()),
@@ -59,7 +61,7 @@ def command_of(name: str, data: Path, out: Path) -> list[str]:
 
 def run_case(name: str, data: Path, work: Path) -> dict[str, Any]:
     """One case: its cost, the verdict, means of the arms, the differences in balanced accuracy, and what the images are like."""
-    kept = work / f"{name}.json"
+    kept = KEPT / f"{name}.json"
     if kept.is_file():
         return json.loads(kept.read_text())
     out = work / name
@@ -94,7 +96,7 @@ def run_case(name: str, data: Path, work: Path) -> dict[str, Any]:
         "images": judge_images(out),
     }
     picture_report(out / "report.html", PICTURES / f"report-{name}.webp")
-    kept.write_text(json.dumps(found, indent=1))
+    write_json(kept, found)
     return found
 
 

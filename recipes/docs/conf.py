@@ -3,9 +3,11 @@
 Pages are Markdown. What the code knows itself, its settings, its commands and its docstrings, is read from it at every build.
 """
 
+import json
 import re
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
@@ -195,9 +197,14 @@ def skip_member(app: Sphinx, what: str, name: str, value: Any, skip: bool, optio
 
 
 def fill_page(app: Sphinx, page: str, source: list[str]) -> None:
-    """Puts what is read from the code in its place."""
-    made = {"settings": describe_settings, "commands": describe_commands, "names": describe_names}
-    source[0] = re.sub(r"<!-- (settings|commands|names) -->", lambda found: made[found[1]](), source[0])
+    """Puts what is read from the code, and from what was measured, in its place."""
+    made = {
+        "settings": describe_settings,
+        "commands": describe_commands,
+        "names": describe_names,
+        "side by side": describe_side_by_side,
+    }
+    source[0] = re.sub(rf"<!-- ({'|'.join(made)}) -->", lambda found: made[found[1]](), source[0])
 
 
 def describe_names() -> str:
@@ -210,6 +217,24 @@ def describe_names() -> str:
         block = f"```{{eval-rst}}\n.. auto{kind}:: ganaug.{name}{members}\n```"
         found["Functions" if kind == "function" else "Classes"].append(block)
     return "\n\n".join(part for title, blocks in found.items() for part in (f"## {title}", *blocks))
+
+
+# figures
+
+
+def describe_side_by_side() -> str:
+    """What `recipes/benchmarks/side_by_side.py` counted, as a table of Markdown."""
+    path = Path(__file__).parents[1] / "benchmarks" / "results" / "side_by_side.json"
+    counted = json.loads(path.read_text(encoding="utf-8"))["measured"]["counted"]
+    own = counted["ganaug"]
+    lines = [f"| | {' | '.join(counted)} |", "|---|" + "---|" * len(counted)]
+    for name, key in (("commands to type", "commands"), ("files to write", "files"), ("*steps*", "steps")):
+        lines.append(f"| {name} | {' | '.join(str(tool[key]) for tool in counted.values())} |")
+    lines.append(f"| *lines*, commands among them | {' | '.join(str(tool['lines']) for tool in counted.values())} |")
+    for key in ("steps", "lines"):
+        shares = (f"{100 * own[key] / tool[key]:.0f} %" if tool is not own else "" for tool in counted.values())
+        lines.append(f"| ganaug's {key}, of these | {' | '.join(shares)} |")
+    return "\n".join(lines)
 
 
 def setup(app: Sphinx) -> None:

@@ -46,7 +46,7 @@ def test_a_rejected_image_is_used_by_nobody(folder):
     assert (bool(row["kept"]), row["reasons"], int(row["seed"])) == (False, BY_HAND, 2**62)
     assert set(read_manifest(folder)["file"]) == left
     assert {file.name for file in open_source(folder).files} == left  # compare --synthetic, audit, fit
-    assert set(pd.read_csv(folder / "metadata.csv")["file_name"]) == left
+    assert set(pd.read_json(folder / "metadata.jsonl", lines=True)["file_name"]) == left
     stylegan = json.loads((folder / "dataset.json").read_text())
     assert {file for file, _ in stylegan["labels"]} == left and stylegan["class_names"] == [*CLASSES, "never made"]
     assert set(pd.read_parquet(folder / "manifest.parquet").query("kept")["file"]) == left
@@ -90,7 +90,7 @@ def test_the_torch_dataset_does_not_see_it(folder, tmp_path):
 
 def test_keeping_again_brings_everything_back(folder):
     before, images = (folder / NAME).read_bytes(), contents(folder)
-    others = {name: (folder / name).read_bytes() for name in ("metadata.csv", "dataset.json")}
+    others = {name: (folder / name).read_bytes() for name in ("metadata.jsonl", "dataset.json")}
     with open_desk(folder) as desk:
         decide(desk, [(row, False) for row in range(FIRST, FIRST + PER_CLASS)])
     assert not any((folder / "0").iterdir())  # but there: without it, torchvision would number the other classes anew
@@ -205,7 +205,7 @@ def test_what_was_acknowledged_outlives_a_kill(folder, moment):
     assert (
         {file.name for file in open_source(folder).files}
         == kept
-        == set(pd.read_csv(folder / "metadata.csv")["file_name"])
+        == set(pd.read_json(folder / "metadata.jsonl", lines=True)["file_name"])
     )
     assert not {name for name in everything(folder) if name.endswith(".tmp") or name == JOURNAL}
 
@@ -349,11 +349,11 @@ def test_a_journal_that_is_a_link_is_not_followed(folder, tmp_path):
 
 
 def test_lists_for_other_tools_that_were_changed_or_removed(folder):
-    (folder / "metadata.csv").unlink()
+    (folder / "metadata.jsonl").unlink()
     (folder / "dataset.json").write_text('{"labels": [], "class_names": ["other"]}')
     with open_desk(folder) as desk:
         decide(desk, [(FIRST, False)])
-    assert not (folder / "metadata.csv").exists()
+    assert not (folder / "metadata.jsonl").exists()
     assert json.loads((folder / "dataset.json").read_text())["class_names"] == ["other", *CLASSES]
     foreign = '{"labels": [["0/synthetic-000000.png", 3]]}'
     (folder / "dataset.json").write_text(foreign)

@@ -164,6 +164,63 @@ def test_a_link_put_in_the_place_of_an_image_is_not_followed(folder, tmp_path):
     assert (tmp_path / "secret.png").read_bytes() == b"secret"
 
 
+def speak(client, request):
+    """The answer to a request as it stands, which need not be HTTP."""
+    host, port = client.host.split(":")
+    with socket.create_connection((host, int(port)), 20) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_requests_that_no_browser_sends(folder, tmp_path):
+    """Whatever is sent, the secret and the names of this machine are asked for, nothing leads out, and the server lives on."""
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    with serving(folder) as client:
+        root, host = client.root.encode(), client.host.encode()
+        decision = json.dumps({"decisions": [[FIRST, False]]}).encode()
+        post = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(decision), decision)
+        refused_ones = [
+            b"GET / HTTP/1.0\r\n\r\n",
+            b"GET %s HTTP/1.1\r\n\r\n" % root,  # no host
+            b"GET %s HTTP/1.1\r\nHost: evil.example\r\nHost: %s\r\n\r\n" % (root, host),
+            b"POST %sdecide HTTP/1.1\r\nHost: %s\r\nOrigin: null\r\n%s" % (root, host, post),
+            b"POST %sdecide HTTP/1.1\r\nHost: %s\r\nOrigin: https://%s\r\n%s" % (root, host, host, post),
+            b"POST %sdecide HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.localhost\r\n%s" % (root, post),
+            b"OPTIONS * HTTP/1.1\r\nHost: %s\r\n\r\n" % host,
+            b"GET http://evil.example/ HTTP/1.1\r\nHost: %s\r\n\r\n" % host,
+            b"GET \xff\xfe/ HTTP/1.1\r\nHost: %s\r\n\r\n" % host,
+            b"GET %simage/..%%5c..%%5csecret.png HTTP/1.1\r\nHost: %s\r\n\r\n" % (root, host),
+            b"GET %simage/%d%%00 HTTP/1.1\r\nHost: %s\r\n\r\n" % (root, FIRST, host),
+            b"GET %simage/%s HTTP/1.1\r\nHost: %s\r\n\r\n" % (root, b"9" * 6000, host),
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the beginning of HTTPS
+            b"GET %s" % root,
+        ]
+        for request in refused_ones:
+            answer = speak(client, request)
+            status = answer.split(b" ", 2)[1] if answer.startswith(b"HTTP/") else b""
+            assert status[:1] in (b"4", b""), (request, answer[:200])
+            assert b"secret" not in answer.replace(b"secret part", b"") and b"Traceback" not in answer
+        for method in ("PUT", "DELETE", "PATCH", "TRACE", "OPTIONS"):
+            status, headers, _ = client.ask("decide", method=method)
+            assert status in (200, 405, 501) and not [name for name in headers if name.startswith("Access-Control")], (
+                method
+            )
+        body = json.dumps({"decisions": [[FIRST, False]]})
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):  # of forms
+            assert client.ask("decide", json.loads(body), Content_Type=kind)[0] == 415
+        assert all(client.state()["kept"])
+
+
+def test_a_manifest_that_leads_out_is_not_served(folder, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    text = (folder / NAME).read_text()
+    for file in ("../secret.png", str(tmp_path / "secret.png"), "0/../../secret.png", "0/x.png\0"):
+        (folder / NAME).write_text(text.replace("0/synthetic-000000.png", file))
+        with pytest.raises(ganaug.GanaugError, match="names the file"), serving(folder):
+            pass
+
+
 # The real images
 
 

@@ -6,7 +6,7 @@ from tiny import ganaug, refused
 
 from ganaug.cli import main
 from ganaug.options import SECTIONS
-from ganaug.settings import ARM_NAMES
+from ganaug.settings import ARM_NAMES, RUN_PRESET
 from ganaug.study.arms import ARMS
 
 SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
@@ -87,6 +87,20 @@ def test_the_script_is_clicks(shell):
 )
 def test_what_is_completed(words, incomplete, expected):
     assert completed(words, incomplete) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "default"),
+    [
+        ("run", "preset", RUN_PRESET),
+        ("demo", "preset", RUN_PRESET),
+        ("compare", "preset", "standard"),
+        ("fit", "budget", "5m"),
+    ],
+)
+def test_help_tells_the_default_of_the_command(command, option, default):
+    (found,) = [each for each in main.commands[command].params if f"--{option}" in each.opts]
+    assert found.help.endswith(f"[default: {default}]")
 
 
 def test_the_command_line_knows_all_arms():

@@ -127,3 +127,17 @@ def test_json_has_everything_and_reads_back(make_folder):
     assert value["exit_code"] == 1
     assert len(next(problem for problem in value["problems"] if problem["kind"] == "ignored-file")["files"]) == 12
     assert CheckReport.from_json(value) == report
+
+
+def test_names_cannot_steer_a_terminal(make_folder):
+    folder = make_folder({"cat\x1b[2J\nx": 2, "dog": 2})
+    (folder / "dog/\u202egnp.png").write_text("no image")
+    text = format_report(check(folder))
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "cat\\x1b[2J\\nx" in text and "\\u202egnp.png (not an image)" in text
+
+
+def test_classes_that_other_systems_cannot_tell_apart_are_named(make_folder):
+    found = check(make_folder({"Cat": 2, "cat": 2, "e\u0301": 2, "\u00e9": 2, "dog": 2}))
+    messages = [problem.message for problem in found.problems if problem.kind == "case-collision"]
+    assert len(messages) == 2 and messages[0].startswith("classes Cat and cat differ")

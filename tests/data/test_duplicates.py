@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -177,3 +178,13 @@ def test_a_mirrored_twin_of_another_class_is_no_copy():
     assert crossing_pairs(known, asked, (labels, np.array([0, 0]))) == {0: 0, 1: 1}
     assert crossing_pairs(known, asked, (labels, np.array([1, 0]))) == {1: 1}
     assert crossing_pairs(known, asked) == {0: 0, 1: 1}
+
+
+def test_very_many_images_that_look_alike_are_one_group_in_little_memory():
+    alike = fingerprint(picture(0)) + np.random.default_rng(0).normal(0, 1e-4, (2000, 16, 16)).astype(np.float32)
+    tracemalloc.start()
+    copies = find_copies(range(2001), np.concatenate([alike, fingerprint(picture(1))[None]]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert copies.near == (tuple(range(2000)),)
+    assert peak < 60e6  # all pairs, compared at once, would take gigabytes

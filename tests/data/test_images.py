@@ -2,11 +2,13 @@
 
 import io
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ganaug.data import images
 from ganaug.data.images import LINE, DecodeError, decode, encode_png, image_grid, match_channels, peek_size, resize
@@ -166,10 +168,9 @@ def test_a_decompression_bomb_is_refused(side):
     data = bytearray(encode(Image.new("L", (8, 8))))
     data[16:24] = struct.pack(">II", side, side)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    with pytest.raises(DecodeError, match="too large"):
-        decode(bytes(data))
-    with pytest.raises(DecodeError, match="too large"):
-        peek_size(io.BytesIO(data))
+    for read in (decode, lambda content: peek_size(io.BytesIO(content))):
+        with pytest.raises(DecodeError, match=r"too large.* 89 million"):
+            read(bytes(data))
 
 
 def test_peek_size_reads_the_header_of_a_truncated_file():
@@ -237,3 +238,83 @@ def test_image_grid_fills_short_rows():
     sheet = image_grid([[tile, tile], [tile]], gap=1)
     assert sheet.shape == (9, 9, 1)
     assert (sheet[5:, 5:] == LINE).all() and (sheet[5:, :4] == 0).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_does(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(COLOR), "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    decoded = decode(data)
+    np.testing.assert_array_equal(decoded.pixels, expected)
+    assert (decoded.height, decoded.width) == expected.shape[:2]
+
+
+def bomb(side, **options):
+    return encode(Image.new("L", (side, side), 200), **options)
+
+
+def test_more_pixels_than_the_bytes_can_hold_are_refused():
+    with pytest.raises(DecodeError, match="a bomb, or a false header: 3000x3000"):
+        decode(bomb(3000, format="WEBP", lossless=True))
+    noise = encode(Image.effect_noise((2300, 2300), 40), "JPEG", quality=10)
+    assert decode(noise).width == 2300
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    data = encode(Image.fromarray(COLOR), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(DecodeError, match="more than 100 scans"):
+        decode(data[:-2] + scan * 200 + data[-2:])
+    assert decode(data[:-2] + scan * 20 + data[-2:]).width == 48
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA", "CMYK", "I;16", "I", "F", "1"])
+def test_large_images_are_halved_in_bands(monkeypatch, mode):
+    """The same picture, at half the size, whatever the bands that it went through."""
+    ramp = Image.linear_gradient("L").resize((200, 120))
+    image = {"I;16": lambda: Image.fromarray(np.asarray(ramp).astype(np.uint16) * 257)}.get(
+        mode, lambda: ramp.convert(mode)
+    )()
+    data = encode(image, "TIFF")
+    whole = decode(data)
+    monkeypatch.setattr(images, "LARGE", 200 * 120 // 4)
+    monkeypatch.setattr(images, "BAND", 1500)
+    halved = decode(data)
+    assert (halved.width, halved.height, halved.mode) == (200, 120, whole.mode)
+    assert halved.pixels.shape == (60, 100, whole.pixels.shape[2])
+    expected = np.asarray(images.to_pillow(whole.pixels).reduce(2)).reshape(halved.pixels.shape)
+    assert np.abs(halved.pixels.astype(int) - expected).max() <= 1
+
+
+def test_a_large_jpeg_is_decoded_at_half_its_size(monkeypatch):
+    data = encode(Image.linear_gradient("L").resize((200, 120)), "JPEG", quality=95)
+    whole = decode(data)
+    monkeypatch.setattr(images, "LARGE", 200 * 120 // 4)
+    halved = decode(data)
+    assert (halved.width, halved.height) == (200, 120) and halved.pixels.shape == (60, 100, 1)
+    assert np.abs(halved.pixels[..., 0].astype(int) - np.asarray(images.to_pillow(whole.pixels).reduce(2))).mean() < 2
+
+
+def test_frames_are_counted_up_to_a_limit():
+    frames = [Image.new("L", (4, 4), value) for value in range(150)]
+    assert decode(encode(frames[0], "TIFF", save_all=True, append_images=frames[1:])).frames == images.MAX_FRAMES
+
+
+def test_a_line_of_pixels_is_padded_in_little_memory():
+    padded = resize(np.full((1, 60_000, 3), 90, np.uint8), 16, "pad")
+    assert padded.shape == (16, 16, 3) and (padded == 90).all()
+
+
+def test_what_is_in_memory_at_a_time_is_limited():
+    room, most, lock = images.Room(10), [0], threading.Lock()
+
+    def take(amount):
+        with room.taking(amount), lock:
+            most[0] = max(most[0], room.taken)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(take, [4, 5, 6, 7] * 50))
+        list(pool.map(take, [99] * 3))  # more than there is room for: alone
+    assert 4 < most[0] <= 99 and room.taken == 0

@@ -7,9 +7,13 @@ import pytest
 
 from ganaug import GanaugError
 from ganaug.data.interop import write_dataset_json, write_metadata
+from ganaug.data.manifest import Row, manifest_writer, read_manifest
 from ganaug.data.source import open_source
+from ganaug.reporting.cards import dataset_card
+from ganaug.runs import write_text
 
 TABLE = pd.DataFrame({"file": ["a, b/1.png", "ü/2.png"], "class": ["a, b", "ü"]})
+GAPS = ("NA", "nan", "null", "None", "007")  # classes that look like no text
 NAMES = ("a, b", "never made", "ü")
 
 
@@ -23,19 +27,47 @@ def write_images(folder, files):
 
 def test_metadata_is_a_table_of_files_and_labels(tmp_path):
     write_metadata(tmp_path, TABLE)
-    found = pd.read_csv(tmp_path / "metadata.csv")
-    assert found.columns.tolist() == ["file_name", "label"]
-    assert found.to_numpy().tolist() == TABLE.to_numpy().tolist()
+    found = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [list(row) for row in found] == [["file_name", "label"]] * 2
+    assert [list(row.values()) for row in found] == TABLE.to_numpy().tolist()
 
 
-def test_hugging_face_reads_the_labels(tmp_path):
+def test_metadata_has_the_columns_with_a_value_for_every_image(tmp_path):
+    more = {
+        "kept": [True, True],
+        "seed": [3, 4],
+        "realism": [0.5, float("nan")],
+        "reasons": ["", "by-hand"],
+        "source": ["synthetic", "real"],
+    }
+    write_metadata(tmp_path, TABLE.assign(**more))
+    found = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [list(row) for row in found] == [["file_name", "label", "seed", "source"]] * 2
+    assert [(row["seed"], row["source"]) for row in found] == [(3, "synthetic"), (4, "real")]
+
+
+@pytest.mark.parametrize("names", [tuple(TABLE["class"]), GAPS, ("007", "08")])
+def test_hugging_face_reads_the_labels(tmp_path, names):
     datasets = pytest.importorskip("datasets")
-    write_images(tmp_path, TABLE["file"])
-    write_metadata(tmp_path, TABLE)
-    loaded = datasets.load_dataset(
-        "imagefolder", data_dir=str(tmp_path), split="train", cache_dir=str(tmp_path / "cache")
-    )
-    assert sorted(loaded["label"]) == sorted(TABLE["class"])
+    seeds = pd.Series(range(2**62, 2**62 + len(names)), dtype="Int64")
+    table = pd.DataFrame({"file": [f"{name}/1.png" for name in names], "class": names, "seed": seeds})
+    folder = tmp_path / "made"
+    write_images(folder, table["file"])
+    write_metadata(folder, table)
+    write_text(folder / "README.md", dataset_card("heap", names, dict.fromkeys(names, 1), 0, ["seed"], ()))
+    given = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(folder), **given)
+    assert sorted(loaded["label"]) == sorted(names) and sorted(loaded["seed"]) == seeds.tolist()
+    by_card = datasets.load_dataset(str(folder), **given)
+    assert by_card.features["label"].names == list(names) and sorted(by_card["label"]) == list(range(len(names)))
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_a_manifest_keeps_the_name_of_a_class(tmp_path, name):
+    with manifest_writer(tmp_path) as write:
+        write(Row(file=f"{name}/1.png", class_name=name, source="synthetic", seed=1))
+        write(Row(file="", class_name=name, source="synthetic", kept=False, reasons="copy"))
+    assert read_manifest(tmp_path, rejected=True)["class"].tolist() == [name, name]
 
 
 def test_torchvision_reads_the_folders(tmp_path):

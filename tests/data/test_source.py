@@ -1,9 +1,12 @@
+import os
+import shutil
 import stat
 import zipfile
 
 import pytest
 
-from ganaug.data.source import open_source
+from ganaug.data import source as sources
+from ganaug.data.source import open_source, open_unlabeled
 from ganaug.errors import GanaugError
 
 
@@ -138,6 +141,57 @@ def test_a_damaged_member_is_an_error_of_that_file(make_folder, make_zip):
         source.read("cat/1.png")
 
 
+def test_a_member_that_unpacks_to_too_much_is_an_error_of_that_file(make_folder, make_zip, monkeypatch):
+    source = open_source(make_zip(make_folder({"cat": 2}), ""))
+    size = len(source.read("cat/0.png"))
+    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", size)
+    assert len(source.read("cat/0.png")) == size
+    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", size - 1)
+    with pytest.raises(GanaugError, match=f"too large: {size:,} bytes"):
+        source.read("cat/0.png")
+
+
+def test_a_file_that_has_gone_since_is_an_error_of_that_file(make_folder):
+    folder = make_folder({"cat": 2})
+    source = open_source(folder)
+    (folder / "cat/0.png").unlink()
+    with pytest.raises(GanaugError, match="cannot be read"):
+        source.read("cat/0.png")
+    assert source.read("cat/1.png")
+
+
+def test_a_zip_with_a_password_is_refused(make_folder, make_zip):
+    path = make_zip(make_folder({"cat": 1}), "")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1  # the flag of an encrypted member, in the directory at the end
+    path.write_bytes(content)
+    with pytest.raises(GanaugError, match=r"protected by a password\. Unpack it"):
+        open_source(path)
+
+
+def test_labels_of_images_that_are_not_there_are_refused(make_folder):
+    folder = make_folder({"a": 1})
+    (folder / "dataset.json").write_text('{"labels": [["a/0.png", 3]]}')
+    assert open_source(folder).class_names == ("3",)
+    (folder / "dataset.json").write_text('{"labels": [["b/0.png", 3]]}')
+    with pytest.raises(GanaugError, match="labels no image that is there"):
+        open_source(folder)
+
+
+def test_unlabeled_images_lie_anywhere_or_are_a_single_file(make_folder, tmp_path):
+    folder = make_folder({"": 1, "deep/er": 2, "train/cat": 1})
+    (folder / "notes.txt").write_text("")
+    found = open_unlabeled(folder)
+    assert [file.name for file in found.files] == ["0.png", "deep/er/0.png", "deep/er/1.png", "train/cat/0.png"]
+    assert {(file.class_name, file.split) for file in found.files} == {("", None)} and found.class_names == ()
+    alone = open_unlabeled(folder / "deep/er/1.png")
+    assert [file.name for file in alone.files] == ["1.png"]
+    assert alone.read("1.png") == found.read("deep/er/1.png")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(GanaugError, match="holds no images"):
+        open_unlabeled(tmp_path / "none")
+
+
 def test_identity_changes_with_the_content_only(make_folder, make_zip):
     folder = make_folder({"cat": 2})
     path = make_zip(folder)
@@ -184,3 +238,73 @@ def test_shared_data(shared_data, name, classes, files):
     source = open_source(shared_data / f"{name}.zip")
     assert (len(source.class_names), len(source.files), source.ignored) == (classes, files, ())
     assert source.has_split("test") == (name != "sign-digits")
+
+
+def test_links_out_of_the_folder_are_named_and_followed(make_folder):
+    root, elsewhere = make_folder({"cat": 1}), make_folder({"": 1}, name="elsewhere")
+    (root / "dog").symlink_to(elsewhere)
+    (root / "cat/linked.png").symlink_to(elsewhere / "0.png")
+    (root / "cat/again.png").symlink_to(root / "cat/0.png")
+    source = open_source(root)
+    assert {file.name for file in source.files} == {"cat/0.png", "cat/again.png", "cat/linked.png", "dog/0.png"}
+    assert set(source.outside_links) == {f"dog -> {elsewhere}", f"cat/linked.png -> {elsewhere / '0.png'}"}
+
+
+def test_a_link_to_what_holds_the_folder_is_not_followed(make_folder):
+    root = make_folder({"cat": 1, "../secret": 1})
+    (root / "cat/all").symlink_to("/")
+    (root / "up").symlink_to(root.parent)
+    (root / "cat/lost.png").symlink_to(root / "nothing")
+    source = open_source(root)
+    assert [file.name for file in source.files] == ["cat/0.png"]
+    assert source.ignored == (
+        "cat/all (a link to /, which holds this folder)",
+        "cat/lost.png (a link to nothing)",
+        f"up (a link to {root.parent}, which holds this folder)",
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are always Unicode there")
+def test_names_that_are_no_text_are_named_as_far_as_they_can_be(make_folder):
+    root = make_folder({"cat": 1})
+    shutil.copy(root / "cat/0.png", os.fsencode(root) + b"/cat/\xff.png")
+    assert open_source(root).ignored == ("cat/\\udcff.png (its name is not valid UTF-8, or has a carriage return)",)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "日本 語", " ", "-rf", "$(rm -rf ~)", "<b>", "%s", "a" * 200, "con"])
+def test_unusual_names_are_names(make_folder, name):
+    root = make_folder({name: 1, "cat": 1})
+    (root / name / "0.png").rename(root / name / f"{name}.png")
+    source = open_source(root)
+    assert name in source.class_names and source.read(f"{name}/{name}.png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("manifest.csv", "ganaug writes a file"), ("README.md", "ganaug writes a file"), ("a" * 201, "more than 200")],
+)
+def test_classes_that_could_have_no_folder_are_refused(make_folder, name, message):
+    with pytest.raises(GanaugError, match=message):
+        open_source(make_folder({name: 1, "cat": 1}))
+
+
+def test_an_endless_file_is_not_read(make_folder):
+    root = make_folder({"cat": 1})
+    with (root / "cat/endless.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(GanaugError, match="too large: 1,099,511,627,776 bytes, at most 256 MiB"):
+        open_source(root).read("cat/endless.png")
+
+
+@pytest.mark.parametrize("part", ["n" * 300, "/".join("d" * 100)])
+def test_names_in_a_zip_that_no_disk_could_hold_are_named(tmp_path, part):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("cat/0.png", b"x")
+        archive.writestr(f"{part}/1.png", b"x")
+    source = open_source(tmp_path / "data.zip")
+    assert [file.name for file in source.files] == ["cat/0.png"] and source.ignored[0].startswith(part[:100])
+
+
+def test_natural_order_of_very_long_numbers(make_folder):
+    names = [f"{digits}" for digits in ("9" * 199, "1" + "0" * 199)]
+    assert open_source(make_folder(dict.fromkeys(reversed(names), 1))).class_names == tuple(names)

@@ -22,7 +22,7 @@ from ganaug.runs import open_run
 from ganaug.settings import FitSettings
 from ganaug.synthesis.synthesize import synthesize
 
-TOOLS_FILES = ("README.md", "curation.html", "curation.json", "dataset.json", "metadata.csv", "pairs.npz")
+TOOLS_FILES = ("README.md", "curation.html", "curation.json", "dataset.json", "metadata.jsonl", "pairs.npz")
 
 
 def test_exact_files(tiny_run):
@@ -133,11 +133,11 @@ def test_an_interruption_before_the_second_checkpoint_loses_rows_but_nothing_els
     with monkeypatch.context() as patch:
         saved, save = [], member.save_state
 
-        def save_twice(path, state, good):
+        def save_twice(path, state, *others):
             saved.append(state.step)
             if len(saved) == 3:
                 raise KeyboardInterrupt
-            save(path, state, good)
+            save(path, state, *others)
 
         patch.setattr(member, "save_state", save_twice)
         with pytest.raises(KeyboardInterrupt):

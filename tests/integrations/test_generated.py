@@ -13,6 +13,7 @@ from ganaug import AugmentedDataset, GanaugError, GANReplace, Generator, Generat
 from ganaug.data.images import decode
 from ganaug.data.manifest import read_manifest
 from ganaug.synthesis import filters
+from ganaug.synthesis.sample import CHUNK
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,12 @@ def test_its_images_are_those_of_synthesize(tiny_run, tiny_synthetic, curated):
     assert dataset.classes == list(CLASS_NAMES) and dataset.targets == [0] * 5 + [1] * 5 + [2] * 5
     image, label = dataset[-1]
     assert image.shape == (3, 16, 16) and image.dtype == torch.float32 and label == 2
+
+
+def test_classifiers_that_nobody_asks_are_not_trained(tiny_run, monkeypatch):
+    monkeypatch.setattr("ganaug.synthesis.curation.build_curator", None)  # not called
+    monkeypatch.setattr("ganaug.synthesis.synthesize.build_curator", None)
+    assert len(GeneratorDataset(tiny_run, per_class=CHUNK + 2, device="cpu")) == 3 * (CHUNK + 2)
 
 
 def test_every_epoch_has_images_of_its_own_and_comes_again(generator):

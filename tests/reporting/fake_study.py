@@ -12,6 +12,7 @@ from ganaug.settings import ARM_NAMES
 
 ARMS = ("scratch/real", "scratch/real+synthetic", "discriminator/real", "discriminator/real+synthetic")
 MORE_ARMS = tuple(name for name in ARM_NAMES if name not in ARMS and "unlabeled" not in name)
+STARTS = ("scratch", "discriminator")
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 LEVELS = {
     "scratch/real": 0.80,
@@ -24,87 +25,75 @@ LEVELS = {
 def study_values(class_names: list[str], gain: float = 0.02, seeds: int = 6) -> dict[str, Any]:
     """The contents of study.json with synthetic arms better by about `gain` in every score."""
     rng = np.random.default_rng(0)
-    shared = rng.normal(0, 0.012, seeds)
     levels = {arm: LEVELS[arm] + gain * arm.endswith("synthetic") for arm in ARMS}
-    arms = {
-        arm: {
-            metric: [float(x) for x in np.clip(levels[arm] + shared + rng.normal(0, 0.008, seeds), 0, 1)]
-            for metric in METRICS
-        }
-        for arm in ARMS
-    }
-    recall = {
-        arm: {
-            name: [float(x) for x in np.clip(levels[arm] + 0.08 * np.sin(3 * index) + rng.normal(0, 0.03, seeds), 0, 1)]
-            for index, name in enumerate(class_names)
-        }
-        for arm in ARMS
-    }
-    differences = [_difference(arms, start, metric) for start in ("scratch", "discriminator") for metric in METRICS]
+    arms = _scores(levels, seeds, rng)
+    recall = _recalls(levels, class_names, seeds, rng)
+    differences = [_difference(arms, start, metric) for start in STARTS for metric in METRICS]
     primary = {"arm": "scratch/real+synthetic", "baseline": "scratch/real", "metric": "balanced_accuracy"}
     verdict = next(row["verdict"] for row in differences if row["metric"] == primary["metric"])
     return {
         "schema": 1,
         "verdict": verdict,
-        "preset": "standard",
-        "equivalence": 0.01,
         "sentence": f"Adding synthetic images {verdict}: balanced accuracy changes by {100 * gain:+.1f} points on the real test images.",
         "primary": primary,
+        "equivalence": 0.01,
         "arms": arms,
         "differences": differences,
         "class_differences": [
             _class_difference(recall, f"{start}/real+synthetic", f"{start}/real", name)
-            for start in ("scratch", "discriminator")
+            for start in STARTS
             for name in class_names
-        ],
-        "variance": [
-            {"source": "split", "deviation": None, "share": None},
-            {"source": "gan", "deviation": 0.004, "share": 0.64},
-            {"source": "draw", "deviation": 0.0, "share": 0.0},
-            {"source": "seed", "deviation": 0.002, "share": 0.16},
-            {"source": "test images", "deviation": 0.00224, "share": 0.2},
-        ],
-        "needed": {},
-        "mcnemar": [
-            {
-                "arm": "scratch/real+synthetic",
-                "baseline": "scratch/real",
-                "arm_only": 1024,
-                "baseline_only": 9,
-                "p_value": 0.0004,
-            }
         ],
         "per_class": recall,
         "confusion": {arm: _confusion(recall[arm], class_names, rng) for arm in ARMS},
         "class_names": class_names,
+        **study_chance(),
+        **study_updates(),
+        **study_origin(class_names, seeds),
+    }
+
+
+def study_chance() -> dict[str, Any]:
+    """What is said of chance: where the variance comes from, and McNemar's test."""
+    shares = (
+        ("split", None, None),
+        ("gan", 0.004, 0.64),
+        ("draw", 0.0, 0.0),
+        ("seed", 0.002, 0.16),
+        ("test images", 0.00224, 0.2),
+    )
+    counts = {"arm_only": 1024, "baseline_only": 9, "p_value": 0.0004}
+    return {
+        "variance": [{"source": source, "deviation": by, "share": share} for source, by, share in shares],
+        "needed": {},
+        "mcnemar": [{"arm": "scratch/real+synthetic", "baseline": "scratch/real"} | counts],
+    }
+
+
+def study_updates() -> dict[str, Any]:
+    """What was tried and chosen on the inner folds."""
+    tried = ((150, 0.61, 1.2), (300, 0.7, 0.95), (600, 0.76, 0.78), (1200, 0.79, 0.71), (2400, 0.789, 0.72))
+    names = ("updates", "balanced_accuracy", "log_loss")
+    candidates = [dict(zip(names, row, strict=True)) for row in tried]
+    return {
+        "updates": {"chosen": 1200, "converged": True, "candidates": candidates},
+        "choices": [study_choice()],
+    }
+
+
+def study_origin(class_names: list[str], seeds: int) -> dict[str, Any]:
+    """The images, repetitions and settings that it was made with, and how to make it again."""
+    fit = {"strategy": "joint", "learning_rate": 0.0004, "transition": [0.3, 0.55], "augment": ["color", "cutout"]}
+    return {
+        "preset": "standard",
         "counts": {
             kind: dict.fromkeys(class_names, n) for kind, n in (("train", 20), ("test", 50), ("synthetic", 200))
         },
         "repetitions": [{"split": 0, "gan": number, "draw": 0, "seed": number} for number in range(seeds)],
         "seeds": list(range(seeds)),
-        "updates": {
-            "chosen": 1200,
-            "converged": True,
-            "candidates": [
-                {"updates": n, "balanced_accuracy": b, "log_loss": loss}
-                for n, b, loss in (
-                    (150, 0.61, 1.2),
-                    (300, 0.7, 0.95),
-                    (600, 0.76, 0.78),
-                    (1200, 0.79, 0.71),
-                    (2400, 0.789, 0.72),
-                )
-            ],
-        },
-        "choices": [study_choice()],
         "settings": {
             "data": {"image_size": "auto", "test_fraction": 0.2, "group_regex": None},
-            "fit": {
-                "strategy": "joint",
-                "learning_rate": 0.0004,
-                "transition": [0.3, 0.55],
-                "augment": ["color", "cutout"],
-            },
+            "fit": fit,
             "compare": {"seeds": seeds, "updates": None},
         },
         "versions": {"python": "3.11.7", "numpy": "2.4.6"},
@@ -113,6 +102,31 @@ def study_values(class_names: list[str], gain: float = 0.02, seeds: int = 6) -> 
         "seconds": 754.0,
         "run": "runs/digits",
         "reproduce": ["ganaug fit digits.zip --out runs/digits", "ganaug compare runs/digits --out studies/digits"],
+    }
+
+
+def _scores(levels: dict[str, float], seeds: int, rng: np.random.Generator) -> dict[str, dict[str, list[float]]]:
+    """Of each arm every score of every seed; what a seed adds is shared by the arms."""
+    shared = rng.normal(0, 0.012, seeds)
+    return {
+        arm: {
+            metric: [float(x) for x in np.clip(levels[arm] + shared + rng.normal(0, 0.008, seeds), 0, 1)]
+            for metric in METRICS
+        }
+        for arm in ARMS
+    }
+
+
+def _recalls(
+    levels: dict[str, float], class_names: list[str], seeds: int, rng: np.random.Generator
+) -> dict[str, dict[str, list[float]]]:
+    """Of each arm the recall of every class and seed."""
+    return {
+        arm: {
+            name: [float(x) for x in np.clip(levels[arm] + 0.08 * np.sin(3 * index) + rng.normal(0, 0.03, seeds), 0, 1)]
+            for index, name in enumerate(class_names)
+        }
+        for arm in ARMS
     }
 
 

@@ -11,9 +11,12 @@ from safetensors.torch import save_file
 from small import CLASS_NAMES
 from studies import DEMO
 
+from ganaug.classify import predictor
+from ganaug.classify.backbones import OWN
 from ganaug.classify.predictor import HEADER, load_classifier, predict
 from ganaug.data.cache import load
 from ganaug.data.images import encode_png
+from ganaug.data.source import open_unlabeled
 from ganaug.errors import GanaugError
 from ganaug.runs import read_json
 from ganaug.study.arms import BASELINE
@@ -115,6 +118,19 @@ def test_unreadable_images_are_named_and_left_out(exported, tmp_path, caplog):
     (tmp_path / "bad.png").unlink()
     with pytest.raises(GanaugError, match="holds no images"):
         predict(exported, tmp_path)
+
+
+def test_what_is_heard_of_the_reading_is_what_has_been_read(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(encode_png(np.zeros((8, 8, 1), np.uint8)))
+    (tmp_path / "b.png").write_bytes(b"no image")
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
+    monkeypatch.setattr(predictor, "BATCH", 2)
+    card = predictor.Card(("x", "y"), 8, 1, "crop", OWN, 8, "scratch/real", {})
+    heard = []
+    source = open_unlabeled(tmp_path)
+    batches = list(predictor.read_batches(source, card, lambda done, note="": heard.append(done)))
+    assert [names for names, _ in batches] == [["a.png"], ["c.png"]]
+    assert heard == [0, 1, 2, 2, 3]
 
 
 def test_what_is_no_classifier_is_refused(exported, tiny_run, tmp_path):

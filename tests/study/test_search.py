@@ -63,7 +63,7 @@ def chosen_by(margin_of, arms=FACTORIAL, longest=6400, **settings):
     """The choice where a piece's margin is `margin_of(piece)`, and all pieces that were asked for. A single arm is not tuned."""
     asked, tune = {}, len(arms) > 1
 
-    def train(pieces):
+    def train(step, pieces):
         asked.update({piece.name: piece for piece in pieces})
         return {
             piece.name: Outcome(probabilities_of(margin_of(piece), piece.seed), np.empty((0, 3))) for piece in pieces
@@ -211,7 +211,7 @@ def test_the_baseline_is_tuned_where_it_is_judged_alone():
     options = training_candidates(base_training(RECIPE.compare), "scratch")
     asked = {}
 
-    def train(pieces):
+    def train(step, pieces):
         asked.update({piece.name: piece for piece in pieces})
         margins = {
             p.name: 2.0 if p.training == replace(options[1], updates=p.training.updates) else 1.0 for p in pieces

@@ -160,7 +160,7 @@ def test_rebuilding_gives_the_same_bytes(tiny_run, tmp_path, odd_ones_are_copies
     make(tiny_run, tmp_path / "out", per_class=CHUNK + 3, without=odd_ones_are_copies)
     made = rebuild(tiny_run, tmp_path / "out/manifest.csv", tmp_path / "again", device="cpu")
     assert made == dict.fromkeys(CLASS_NAMES, CHUNK + 3)
-    for name in ("metadata.csv", "dataset.json", "manifest.csv", *images_of(tmp_path / "out")):
+    for name in ("metadata.jsonl", "dataset.json", "manifest.csv", *images_of(tmp_path / "out")):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
 
 

@@ -39,7 +39,7 @@ def test_exact_files_and_counts(tiny_synthetic):
         "curation.json",
         "curation.html",
         "pairs.npz",
-        "metadata.csv",
+        "metadata.jsonl",
         "dataset.json",
         "README.md",
     }

@@ -1,0 +1,169 @@
+"""A synthesis that is stopped or killed goes on where it was, and ends as if nothing had happened."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import CLASS_NAMES, files_of
+from tiny import ganaug
+
+from ganaug import GanaugError
+from ganaug.synthesis import harvest, synthesize
+from ganaug.synthesis.halfway import NAME
+from ganaug.synthesis.sample import CHUNK
+
+PER_CLASS = CHUNK + 8  # two blocks of each class
+BLOCKS = 2 * len(CLASS_NAMES)
+CURATION = {"without": ["copy", "wrong-class", "outlier", "unrealistic"], "keep": 0.9}  # what was kept is compared with
+
+
+def make(run, out, **settings):
+    recipe = {"synthesize": {"per_class": PER_CLASS, **settings}, "curation": CURATION}
+    return synthesize.synthesize(run, out, recipe=recipe, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    make(tiny_run, folder)
+    return files_of(folder)
+
+
+@pytest.fixture(autouse=True)
+def saved_at_every_block(monkeypatch):
+    monkeypatch.setattr(synthesize, "SAVE_INTERVAL", 0.0)
+
+
+def at_block(monkeypatch, number, action):
+    """Calls `action` before that block is made; notes all blocks."""
+    sample, blocks = harvest.sample, []
+
+    def acting(*arguments):
+        blocks.append(arguments[2][0])
+        if len(blocks) == number:
+            action()
+        return sample(*arguments)
+
+    monkeypatch.setattr(harvest, "sample", acting)
+    return blocks
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill():
+    raise Killed
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 5, 6])
+def test_killed_in_any_block(tiny_run, tmp_path, monkeypatch, whole, block):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        at_block(patch, block, kill)
+        with pytest.raises(Killed):
+            make(tiny_run, out)
+    assert not out.exists()
+    with monkeypatch.context() as patch:
+        blocks = at_block(patch, 0, None)
+        assert make(tiny_run, out) == dict.fromkeys(CLASS_NAMES, PER_CLASS)
+    assert len(blocks) == BLOCKS - block + 1
+    assert files_of(out) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_killed_while_it_wrote_rows_and_images(tiny_run, tmp_path, monkeypatch, whole):
+    out, write, count = tmp_path / "out", Path.write_bytes, []
+
+    def dying(path, content):
+        if path.name.startswith("synthetic-") and path.suffix == ".png":
+            count.append(path)
+            if len(count) == PER_CLASS + 20:
+                write(path, content[:30])  # half
+                raise Killed
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", dying)
+        with pytest.raises(Killed):
+            make(tiny_run, out)
+    left = files_of(tmp_path / ".out.partial")
+    assert NAME in left and len(left) > PER_CLASS
+    make(tiny_run, out)
+    assert files_of(out) == whole
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_signal_stops_after_the_block_and_says_how_to_go_on(tiny_run, tmp_path, monkeypatch, whole):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"curation": CURATION}))
+    command = ("synthesize", tiny_run, "--out", tmp_path / "out", "--per-class", PER_CLASS, "--recipe", recipe)
+    command = (*command, "--device", "cpu")
+    monkeypatch.setattr(synthesize, "SAVE_INTERVAL", 1e6)
+    with monkeypatch.context() as patch:
+        blocks = at_block(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        errors = ganaug(*command, code=128 + signal.SIGTERM).stderr
+    assert len(blocks) == 4 and errors.rstrip().endswith(f"go on with: ganaug {' '.join(map(str, command))}")
+    with monkeypatch.context() as patch:
+        blocks = at_block(patch, 0, None)
+        ganaug(*command)
+    assert len(blocks) == BLOCKS - 4
+    assert files_of(tmp_path / "out") == whole
+
+
+def test_another_request_begins_anew(tiny_run, tmp_path, monkeypatch):
+    make(tiny_run, tmp_path / "wanted", seed=1)
+    with monkeypatch.context() as patch:
+        at_block(patch, 4, kill)
+        with pytest.raises(Killed):
+            make(tiny_run, tmp_path / "out")
+    make(tiny_run, tmp_path / "out", seed=1)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "wanted")
+
+
+def test_a_damaged_state_is_named(tiny_run, tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        at_block(patch, 4, kill)
+        with pytest.raises(Killed):
+            make(tiny_run, tmp_path / "out")
+    partial = tmp_path / ".out.partial"
+    saved, rows = (partial / NAME).read_bytes(), (partial / ".manifest.csv.tmp").read_bytes()
+    (partial / NAME).write_bytes(saved[:-100])
+    with pytest.raises(GanaugError, match=r"\.halfway\.npz cannot be read"):
+        make(tiny_run, tmp_path / "out")
+    (partial / NAME).write_bytes(saved)
+    (partial / ".manifest.csv.tmp").write_bytes(rows[:1000])
+    with pytest.raises(GanaugError, match="truncated"):
+        make(tiny_run, tmp_path / "out")
+    (partial / ".manifest.csv.tmp").write_bytes(rows)
+    make(tiny_run, tmp_path / "out")
+    assert files_of(tmp_path / "out") == whole
+
+
+def test_swapped_referees_are_named(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    make(run, tmp_path / "one")
+    first, second = (run / f"curation/referee-{fold}.safetensors" for fold in range(2))
+    content = first.read_bytes()
+    shutil.copy(second, first)
+    with pytest.raises(GanaugError, match=r"referee-0\.safetensors cannot be loaded: .*not the one"):
+        make(run, tmp_path / "two")
+    first.write_bytes(content)
+    make(run, tmp_path / "two")
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_pieces_of_a_study_that_were_swapped_are_named(tmp_path):
+    from ganaug.study.pieces import _read
+
+    for name in ("a", "b"):
+        with (tmp_path / f"{name}.npz").open("wb") as file:
+            np.savez(file, name=name, probabilities=np.zeros((1, 2)), curve=np.zeros((0, 3)))
+    assert _read(tmp_path / "a.npz").probabilities.shape == (1, 2)
+    (tmp_path / "b.npz").replace(tmp_path / "a.npz")
+    with pytest.raises(GanaugError, match=r"a\.npz cannot be read: it is that of another training, b"):
+        _read(tmp_path / "a.npz")
