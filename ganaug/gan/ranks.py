@@ -9,6 +9,7 @@ The first process leads: it alone reads and writes files, says lines, measures a
 (following.py).
 """
 
+import atexit
 import io
 import logging
 import os
@@ -24,16 +25,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional as F
 
 from ..errors import GanaugError
 from ..progress import LOGGER
 from .networks import SPREAD_GROUP
 
-PATIENCE = timedelta(
-    minutes=30
-)  # for a process that neither answers nor ends: the others wait while the first prepares the data
+# For a process that neither answers nor ends: the others wait while the first prepares the data.
+PATIENCE = timedelta(minutes=30)
 
 
 class Lost(GanaugError):
@@ -160,6 +159,9 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
     if not _is_launched():
         yield ALONE
         return
+    from torch.distributed.distributed_c10d import PrefixStore  # which not every build of torch has
+    from torch.distributed.rendezvous import rendezvous
+
     part = Part(_environment("RANK"), _environment("WORLD_SIZE"))
     store: Any = None
     with ExitStack() as stack:
@@ -170,7 +172,8 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
         stack.callback(_current.reset, _current.set(part))
         try:
             with _listening():
-                store = next(rendezvous("env://", timeout=PATIENCE))[0]
+                common = next(rendezvous("env://", timeout=PATIENCE))[0]  # torchrun's, which outlives what is restarted
+                store = PrefixStore(f"ganaug/{_environment('TORCHELASTIC_RESTART_COUNT')}", common)
                 nccl = torch.cuda.is_available() and dist.is_nccl_available()
                 backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
                 dist.init_process_group(backend, store=store, rank=part.rank, world_size=part.world, timeout=PATIENCE)
@@ -181,6 +184,7 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
             if not isinstance(error, Lost):
                 raise
             stack.pop_all()  # this process ends, and the SIGTERM that torchrun sends now must not come before its last line
+            atexit.register(os._exit, 2)  # threads of the backend may still wait for the lost process
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             if not first:
@@ -191,10 +195,9 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
 
 
 def _is_first_to_fail(store: Any) -> bool:
-    """The store is torchrun's own, and outlives the processes."""
     with suppress(RuntimeError):
         if store is not None:
-            return bool(store.add(f"ganaug/failed/{_environment('TORCHELASTIC_RESTART_COUNT')}", 1) == 1)
+            return bool(store.add("failed", 1) == 1)
     return True
 
 

@@ -90,9 +90,10 @@ def test_a_killed_process_ends_the_training_which_goes_on(digits, tmp_path, monk
     command = [Path(__file__).with_name("together.py"), tmp_path, "fit", digits, "--out", out, "--resume"]
     found = subprocess.run([*launch, *map(str, command)], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "another process of this training was killed" in errors[0], found.stderr
-    assert f"torchrun --nproc-per-node 2 -m ganaug fit {digits} --out {out} --resume" in errors[0]
+    ends = [line for line in found.stderr.splitlines() if "go on" in line]
+    assert len(ends) == 1, found.stderr  # of what was lost or, where torchrun's signal comes first, of that
+    assert "another process of this training was killed" in ends[0] or "SIGTERM" in ends[0]
+    assert f"fit {digits} --out {out} --resume" in ends[0]
     assert (tmp_path / "killed").exists() and found.stdout.count("next: ") == 1
     assert found.stderr.count("2 processes, each with 4 of 8 images") == 2  # before and after, from one of them
     assert open_run(out)[1]["complete"] is True
