@@ -62,7 +62,7 @@ def play_together(folder, world=2):
         subprocess.Popen(command, env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(world)
     ]
-    assert [process.wait() for process in started] == [0] * world
+    assert [process.wait(timeout=240) for process in started] == [0] * world
     return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(world)] for name in GAMES}
 
 
