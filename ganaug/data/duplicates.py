@@ -6,12 +6,14 @@ A copy that crosses from training to test inflates every score; one filed under 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from .images import Pixels
 
@@ -20,6 +22,12 @@ FLAT = 4.0  # gray levels of standard deviation under which an image has no fing
 MIN_CORRELATION = 0.995
 MAX_DIFFERENCE = 0.35  # of any pixel of two fingerprints, in standard deviations of the image
 BLOCK = 64  # rows of the correlation matrix at a time
+MANY = 4096  # fingerprints from which on a tree of their projections says which to correlate
+DIRECTIONS, LOOKED_AT = (
+    (8, 16, 32),
+    4096,
+)  # of the projections, the fewest that will do; fingerprints that they are found from
+CANDIDATES, SAMPLED = 64, 16  # for each fingerprint, up to which the tree pays; one in so many is asked
 
 
 @dataclass(frozen=True)
@@ -80,15 +88,70 @@ def near_pairs(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     brightening an image change it a little everywhere, another object in the same place changes few pixels much.
     """
     flat = fingerprints.reshape(len(fingerprints), -1)
+    if len(flat) >= MANY and (found := _pairs_by_tree(flat)) is not None:
+        return found
     return np.concatenate([np.empty((0, 2), np.int64), *_pairs_by_block(flat)])
+
+
+def new_pairs(
+    known: npt.NDArray[np.float32], asked: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Those of `near_pairs` of `known` (N, 16, 16) and `asked` (M, 16, 16) that an asked one is in: (P, 2) of a known and an asked
+    one, and (Q, 2) of two asked ones."""
+    before, now = (part.reshape(len(part), -1) for part in (known, asked))
+    first, second = np.nonzero(before @ now.T > MIN_CORRELATION)
+    crossing = np.stack([first, second], axis=1)
+    return crossing[_is_close(before[first], now[second])], near_pairs(asked)
 
 
 def _pairs_by_block(flat: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.int64]]:
     for start in range(0, len(flat), BLOCK):
         first, second = np.nonzero(flat[start : start + BLOCK] @ flat[start:].T > MIN_CORRELATION)
         pairs = np.stack([first, second], axis=1)[second > first] + start
-        differences = np.abs(flat[pairs[:, 0]] - flat[pairs[:, 1]]).max(axis=1) * SIDE  # norm 1 -> standard deviation 1
-        yield pairs[differences < MAX_DIFFERENCE]
+        yield pairs[_is_close(flat[pairs[:, 0]], flat[pairs[:, 1]])]
+
+
+def _pairs_by_tree(flat: npt.NDArray[np.float32]) -> npt.NDArray[np.int64] | None:
+    """The same pairs, not from all N^2 of them. Fingerprints of norm 1 that correlate above c are nearer than sqrt(2 - 2 c), and no
+    orthogonal projection draws them apart: neighbours in a few directions, those in which all vary most, are the candidates.
+    None where nearly all are neighbours."""
+    rows = np.flatnonzero([part.any() for part in flat])  # those without a fingerprint are like no other
+    if not len(rows):
+        return np.empty((0, 2), np.int64)
+    radius = sqrt(2 - 2 * MIN_CORRELATION) + 1e-3
+    for count in DIRECTIONS:
+        projected = _project(flat, rows, count)
+        tree, few = cKDTree(projected), cKDTree(projected[::SAMPLED])
+        if few.count_neighbors(tree, radius) <= (2 * CANDIDATES + 1) * few.n:
+            candidates = np.sort(rows[tree.query_pairs(radius, output_type="ndarray")], axis=1)
+            pairs = _true_pairs(flat, candidates[:, 0], candidates[:, 1])
+            return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return None
+
+
+def _project(flat: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
+    """(len(rows), count): those rows along the directions in which they vary most."""
+    looked_at = flat[rows[:: -(-len(rows) // LOOKED_AT)]]
+    directions = np.linalg.eigh(np.cov(looked_at.T))[1][:, -count:].astype(np.float32)
+    return np.concatenate([flat[rows[i : i + MANY]] @ directions for i in range(0, len(rows), MANY)])
+
+
+def _true_pairs(
+    flat: npt.NDArray[np.float32], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Those of the pairs of rows that show one picture."""
+    kept = []
+    for i in range(0, len(first), MANY):
+        one, other = flat[first[i : i + MANY]], flat[second[i : i + MANY]]
+        kept.append((np.einsum("ij,ij->i", one, other) > MIN_CORRELATION) & _is_close(one, other))
+    chosen = np.concatenate([np.empty(0, bool), *kept])
+    return np.stack([first[chosen], second[chosen]], axis=1)
+
+
+def _is_close(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """(P,): whether no pixel of two fingerprints (P, 256) differs much; norm 1 is standard deviation 1 / SIDE."""
+    close: npt.NDArray[np.bool_] = np.abs(first - second).max(axis=1, initial=0.0) * SIDE < MAX_DIFFERENCE
+    return close
 
 
 def crossing_pairs(

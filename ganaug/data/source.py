@@ -7,8 +7,9 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import IO, Literal
 
@@ -68,10 +69,9 @@ class Source:
         try:
             if isinstance(place, Path):
                 return place.open("rb")
-            assert self._archive is not None
             if place.file_size > MAX_MEMBER_BYTES:
                 raise GanaugError(f"too large: {place.file_size:,} bytes")
-            return self._archive.open(place)
+            return (self._archive or _reopened(self.path)).open(place)
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise GanaugError(f"cannot be read: {error}") from error
 
@@ -88,6 +88,19 @@ class Source:
         place = self._places[name]
         assert isinstance(place, Path), "the files of a zip have no path"
         return place
+
+    def size_of(self, name: str) -> int:
+        """Bytes of the file, uncompressed; 0 if it is gone."""
+        place = self._places[name]
+        try:
+            return place.stat().st_size if isinstance(place, Path) else place.file_size
+        except OSError:
+            return 0
+
+    def part(self, files: Sequence[ImageFile]) -> "Source":
+        """Those files alone, in a form that another process can be sent; it opens a zip anew."""
+        places = {file.name: self._places[file.name] for file in files}
+        return replace(self, files=tuple(files), ignored=(), _places=places, _archive=None)
 
     def has_split(self, split: Split) -> bool:
         return any(file.split == split for file in self.files)
@@ -164,6 +177,12 @@ def refuse_inside(data: str | Path, out: str | Path, kind: str = "a class") -> N
     """Raises `GanaugError` where `out` lies in the folder `data`: what is written there would be read as `kind`."""
     if Path(data).is_dir() and Path(out).resolve().is_relative_to(Path(data).resolve()):
         raise GanaugError(f"{out} lies inside the data {data}, where it would be taken for {kind}. Give another --out.")
+
+
+@cache
+def _reopened(path: Path) -> zipfile.ZipFile:
+    """The zip, opened once in a process that was sent a part of it."""
+    return zipfile.ZipFile(path)
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:
