@@ -1,5 +1,6 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from ..data.cache import ImageSet, load, prepare, resplit, verify_source
 from ..data.check import CheckReport, format_report
 from ..data.source import refuse_inside
-from ..data.split import hold_out
+from ..data.split import draw, hold_out
 from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
@@ -26,15 +27,17 @@ from .judge import train_judge
 from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
 from .selftraining import SURE, self_train
 from .steps import TrainingData, train_step
+from .stored import RESIDENT, StoredImages
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import settle_mirror
-from .validation import LabeledTensors, Reference, only
+from .validation import LabeledTensors, Reference, TrainingImages, only
 
 NUM_TIMED_STEPS = 6  # after as many to warm up
 WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
 DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
 ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
 LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
+JUDGED, HELD_OUT = 4096, 1024  # images at most that a training is judged by: to learn from, and held out
 MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
 
 
@@ -118,7 +121,8 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
         say(f"curves and samples, live: tensorboard --logdir {folder.tensorboard}")
     torch.set_num_threads(resolved.fit.threads or 1)
     asked = read_json(folder.info).get("mirror") if folder.info.is_file() else resolved.data.mirror
-    resolved = settle_mirror(resolved, split_images(images, resolved, device)[0], len(images.class_names))
+    few = judged(split_images(images, resolved, device)[0], len(images.class_names), resolved.fit.seed)
+    resolved = settle_mirror(resolved, few, len(images.class_names))
     images = label_unlabeled(folder.data, images, resolved, device)
     resolved = _settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
@@ -167,8 +171,9 @@ def train_members(
     split = split_images(images, recipe, device)
     train, held_out = split
     mirror, num_classes = recipe.data.mirror, len(images.class_names)
-    judge = train_judge(train.images, train.labels, num_classes, mirror, settings.seed, dtype, settings.augment)
-    reference = Reference(judge, train, held_out)
+    few = judged(train, num_classes, settings.seed)
+    judge = train_judge(few.images, few.labels, num_classes, mirror, settings.seed, dtype, settings.augment)
+    reference = Reference(judge, few, held_out)
     left = settings.budget - (time.monotonic() - begun)
     settings = settings.model_copy(update={"budget": max(LEAST_LEFT * settings.budget, left)})
     total_steps = settings.steps
@@ -184,33 +189,49 @@ def train_members(
     return total_steps
 
 
-def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[LabeledTensors, LabeledTensors]:
+def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[TrainingImages, LabeledTensors]:
     """The images to train on, with those of the unlabeled ones whose labels were found, and those held out to judge the training
-    by, whole on the device.
+    by, on the device; the former on disk, where they are more than RESIDENT bytes.
 
     The data's own validation split, where it has one; else `fit.validation` of every class of at least MIN_TO_HOLD_OUT
-    training images, where groups stay on one side. The test split is in neither.
+    training images, where groups stay on one side; HELD_OUT of either at most, drawn alike from all classes. The test split is in
+    neither.
     """
     train, held_out = images.indices("train"), images.indices("valid")
+    each = max(1, HELD_OUT // len(images.class_names))  # of a class
     if not len(held_out) and recipe.fit.validation > 0:
-        labels, groups = images.labels[train], np.unique(np.array(images.groups)[train], return_inverse=True)[1]
+        labels, groups = images.labels[train], np.unique(images.group_numbers()[train], return_inverse=True)[1]
         small = np.bincount(labels, minlength=len(images.class_names))[labels] < MIN_TO_HOLD_OUT
-        spared = ~np.isin(groups, groups[small])  # whole groups without an image of a small class
-        if spared.any():
-            chosen = hold_out(
-                labels[spared],
-                np.unique(groups[spared], return_inverse=True)[1],
-                recipe.fit.validation,
-                recipe.fit.seed,
-            )
-            held_out = train[spared][chosen]
+        spared = np.flatnonzero(~np.isin(groups, groups[small]))  # whole groups without an image of a small class
+        asked = draw(labels[spared], math.ceil(each / recipe.fit.validation), recipe.fit.seed)
+        spared = spared[np.isin(groups[spared], groups[spared[asked]])]
+        if len(spared):
+            chosen = hold_out(labels[spared], groups[spared], recipe.fit.validation, recipe.fit.seed)
+            held_out = train[spared[chosen]]
             train = np.setdiff1d(train, held_out)
-    labeled, held_out_ones = to_tensors(images, train, device), to_tensors(images, held_out, device)
+    if len(held_out) > HELD_OUT:
+        held_out = held_out[draw(images.labels[held_out], each, recipe.fit.seed)]
+    held_out_ones = to_tensors(images, held_out, device)
+    sure = images.unlabeled is not None and images.unlabeled.labels is not None
+    if isinstance(images.images, np.memmap) and images.images[:1].nbytes * len(train) > RESIDENT and not sure:
+        stored = StoredImages(images.images, torch.from_numpy(train), device)
+        return TrainingImages(stored, torch.from_numpy(images.labels[train])), held_out_ones
+    labeled = to_tensors(images, train, device)
     if images.unlabeled is None:
-        return labeled, held_out_ones
+        return TrainingImages(labeled.images, labeled.labels), held_out_ones
     pixels, found = (torch.from_numpy(part) for part in images.unlabeled.sure())
-    more = LabeledTensors(torch.cat([labeled.images, pixels.to(device)]), torch.cat([labeled.labels, found]))
-    return more, held_out_ones
+    more = torch.cat([labeled.images, pixels.to(device)])
+    return TrainingImages(more, torch.cat([labeled.labels, found])), held_out_ones
+
+
+def judged(train: TrainingImages, num_classes: int, seed: int) -> LabeledTensors:
+    """Those that judges learn from and generated images are compared with: all, or JUDGED drawn alike from all classes."""
+    rows = torch.arange(len(train.labels))
+    if len(rows) > JUDGED:
+        rows = torch.from_numpy(draw(train.labels.numpy(), max(1, JUDGED // num_classes), seed))
+    elif isinstance(train.images, torch.Tensor):
+        return LabeledTensors(train.images, train.labels)
+    return LabeledTensors(train.images[rows.to(train.images.device)], train.labels[rows])
 
 
 def to_tensors(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> LabeledTensors:
@@ -219,14 +240,17 @@ def to_tensors(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.devi
     return LabeledTensors(pixels, torch.from_numpy(images.labels[rows]))
 
 
-def training_data(split: tuple[LabeledTensors, LabeledTensors], member: Member, mirror: str) -> TrainingData:
+def training_data(split: tuple[TrainingImages, LabeledTensors], member: Member, mirror: str) -> TrainingData:
     """What a member learns from: the images of its classes."""
-    train, held_out = (only(part, member.classes) for part in split)
-    rows = tuple(torch.where(train.labels == k)[0] for k in member.classes)
+    images, held_out = split[0].images, only(split[1], member.classes)
+    kept = torch.isin(split[0].labels, torch.tensor(member.classes))
+    labels = split[0].labels[kept]
+    images = images.part(kept) if isinstance(images, StoredImages) else images[kept.to(images.device)]
+    rows = tuple(torch.where(labels == k)[0] for k in member.classes)
     network_labels = torch.zeros(max(member.classes) + 1, dtype=torch.int64)
     network_labels[list(member.classes)] = torch.tensor(member.labels)
     others = (held_out.images, network_labels[held_out.labels]) if len(held_out.labels) else None
-    return TrainingData(train.images, rows, member.labels, mirror, others)
+    return TrainingData(images, rows, member.labels, mirror, others)
 
 
 def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:

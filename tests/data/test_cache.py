@@ -38,7 +38,7 @@ def test_index_and_json_describe_the_set(make_folder, tmp_path):
     with (tmp_path / "run/index.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "class", "label", "split", "group", "sha256", "width", "height"]
-    assert [row["file"] for row in rows] == images.files
+    assert [row["file"] for row in rows] == list(images.files)
     info = json.loads((tmp_path / "run/set.json").read_text())
     assert info["class_names"] == ["cat", "dog"] and info["source"] == "data" and info["channels"] == 3
 
