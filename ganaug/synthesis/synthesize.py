@@ -1,7 +1,7 @@
 """The stage `synthesize`: from a run to a folder of new images that have passed the tests, with a manifest."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from ..data.cache import load
-from ..data.images import encode_png
+from ..data.images import FAST, encode_png
 from ..data.interop import metadata_columns, write_dataset_json, write_metadata
 from ..data.manifest import Row, manifest_writer, read_manifest, require_parquet, write_parquet
 from ..data.source import open_source
@@ -25,7 +25,9 @@ from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
+from .raw import make_raw
 from .tally import Tally, closest_pairs, summarize
+from .writing import Save, folder_writer, shard_writer
 
 
 def synthesize(
@@ -36,6 +38,8 @@ def synthesize(
     sampling_strategy: SamplingWord | dict[str, int] | SamplingFunction | None = None,
     with_real: str | Path | None = None,
     parquet: bool = False,
+    raw: bool = False,
+    shards: bool = False,
     device: str = "auto",
 ) -> dict[str, int]:
     """Writes synthetic images that passed the tests as `out/<class>/<id>.png` and `out/manifest.csv`; returns their numbers.
@@ -51,6 +55,9 @@ def synthesize(
         the list of the training images' classes to such a mapping.
     with_real: the data of the run, to copy its training images beside the synthetic ones.
     parquet: also writes manifest.parquet, which needs pyarrow.
+    raw: leaves out all tests and every choice, and with them curation.json and pairs.npz: as fast as the generator is.
+    shards: writes the images to tar files in WebDataset's convention, for sets too large for folders (see `writing.shard_writer`), with
+        manifest.csv and shards.json beside them; none of the files for other tools.
 
     Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts. A class
     that cannot be filled is warned of and stays smaller.
@@ -64,17 +71,22 @@ def synthesize(
     refuse_filled(target)
     if parquet:
         require_parquet()
+    if shards and with_real is not None:
+        raise GanaugError("shards hold synthetic images alone. Leave out either --shards or --with-real.")
     counts = plan_counts(resolved.synthesize, real_counts)
     say(describe_plan(counts, real_counts))
     place = resolve_device(device)
     torch.set_num_threads(resolved.fit.threads or num_cores())
     with filled_whole(target) as partial:
         real = [] if with_real is None else copy_real(folder, with_real, partial)
-        with manifest_writer(partial) as write:
-            tallies = []
-            if any(counts.values()):
+        writer = shard_writer(partial, tuple(info["class_names"])) if shards else folder_writer(partial)
+        tallies = [Tally(name, asked) for name, asked in counts.items()]
+        with manifest_writer(partial) as write, writer as save:
+            if raw:
+                write_raw(folder, info, tallies, resolved, place, write, save)
+            elif any(counts.values()):
                 curator = open_curator(folder, resolved, place)
-                tallies = write_images(folder, info["strategy"], curator, counts, partial, resolved, place, write)
+                write_images(folder, info["strategy"], curator, tallies, resolved, place, write, save)
                 found = summarize(tallies, curator)
                 write_json(partial / "curation.json", found)
                 title, pairs = f"Synthetic images of {Path(info['source']).name}", closest_pairs(tallies, curator)
@@ -83,11 +95,13 @@ def synthesize(
             for row in real:
                 write(row)
         write_text(partial / "recipe.yaml", dump_recipe(resolved))
-        finish_folder(partial, info, parquet)
-    made = {tally.class_name: tally.kept for tally in tallies}
+        if not shards:
+            finish_folder(partial, info, parquet)
+        elif parquet:
+            write_parquet(partial)
     for complaint in filter(None, (tally.complain() for tally in tallies)):
         warn(complaint)
-    return {name: made.get(name, 0) for name in counts}
+    return {tally.class_name: tally.kept for tally in tallies}
 
 
 def settle_request(
@@ -128,22 +142,40 @@ def write_images(
     folder: RunFolder,
     strategy: str,
     curator: Curator,
-    counts: Mapping[str, int],
-    target: Path,
+    tallies: Sequence[Tally],
     recipe: Recipe,
     device: torch.device,
     write: Callable[[Row], None],
-) -> list[Tally]:
-    """Writes the images of every class, and a row for each candidate; returns what became of them, class by class."""
-    tallies = [Tally(name, asked) for name, asked in counts.items()]
-    with track("synthesize", sum(counts.values())) as advance:
+    save: Save,
+) -> None:
+    """Writes the images of every class, and a row for each candidate; the tallies then tell what became of them."""
+    with track("synthesize", sum(tally.asked or 0 for tally in tallies)) as advance:
         for row, image in harvest(folder, strategy, curator, tallies, recipe, device):
             write(row)
             if image is not None:
-                (target / row.class_name).mkdir(parents=True, exist_ok=True)
-                (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
+                save(row, encode_png(image.transpose(1, 2, 0), FAST))
                 advance(sum(tally.kept for tally in tallies))
-    return tallies
+
+
+def write_raw(
+    folder: RunFolder,
+    info: Mapping[str, Any],
+    tallies: Sequence[Tally],
+    recipe: Recipe,
+    device: torch.device,
+    write: Callable[[Row], None],
+    save: Save,
+) -> None:
+    """The same without tests."""
+    by_name = {tally.class_name: tally for tally in tallies}
+    counts = {tally.class_name: tally.asked or 0 for tally in tallies}
+    made = make_raw(folder, info["strategy"], tuple(info["class_names"]), counts, recipe.synthesize, device)
+    with track("synthesize", sum(counts.values())) as advance:
+        for number, (row, content) in enumerate(made, 1):
+            write(row)
+            save(row, content)
+            by_name[row.class_name].kept += 1
+            advance(number)
 
 
 def finish_folder(folder: Path, info: Mapping[str, Any], parquet: bool) -> None:
