@@ -78,7 +78,12 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
 @click.option("--out", type=PATH, help="The run's folder, new or empty.")
 @settings("fit.budget", "fit.steps", *FIT_SETTINGS, *DATA_SETTINGS)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in --out.")
-@click.option("-n", "--dry-run", is_flag=True, help="Print settings, classes and an estimate; train and write nothing.")
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Print settings, classes and what it would cost: time, memory, disk. Train and write nothing.",
+)
 def fit(
     data: Path,
     out: Path | None,
@@ -89,7 +94,7 @@ def fit(
     **options: Any,
 ) -> None:
     """Train the class-conditional GAN on the images in DATA."""
-    from .gan.training import estimate_fit, format_estimate
+    from .gan.forecast import estimate_fit, format_estimate
     from .gan.training import fit as run_fit
 
     given = gather(recipe, overrides, options)

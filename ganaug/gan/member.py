@@ -221,10 +221,12 @@ def conditioning_of(state: TrainingState, member: Member, settings: FitSettings)
 
 def checkpoint_due(state: TrainingState) -> bool:
     """At equal intervals from FIRST_CHECKPOINT on, since earlier the number of steps may not be known; and at the end."""
-    if state.steps is None or state.step < FIRST_CHECKPOINT * state.steps:
-        return False
-    interval = max(MIN_STEPS_BETWEEN, math.ceil(state.steps / NUM_CHECKPOINTS))
-    return state.step % interval == 0 or state.step == state.steps
+    return state.steps is not None and is_checkpoint(state.step, state.steps)
+
+
+def is_checkpoint(step: int, steps: int) -> bool:
+    interval = max(MIN_STEPS_BETWEEN, math.ceil(steps / NUM_CHECKPOINTS))
+    return step >= FIRST_CHECKPOINT * steps and (step % interval == 0 or step == steps)
 
 
 def take_checkpoint(

@@ -1,9 +1,7 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
 import math
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +10,18 @@ import numpy.typing as npt
 import torch
 
 from ..data.cache import ImageSet, load, prepare, resplit, verify_source
-from ..data.check import CheckReport, format_report
 from ..data.source import refuse_inside
 from ..data.split import draw, hold_out
 from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
-from ..progress import format_duration, say, signs_in
+from ..progress import say, signs_in
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .judge import train_judge
-from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
+from .member import build_state, clear, network_shape, train_member, trained_steps
 from .selftraining import SURE, self_train
 from .steps import TrainingData, train_step
 from .stored import RESIDENT, StoredImages
@@ -39,20 +36,6 @@ ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
 LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
 JUDGED, HELD_OUT = 4096, 1024  # images at most that a training is judged by: to learn from, and held out
 MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a training would do and cost; from `estimate_fit`."""
-
-    recipe: Recipe
-    check: CheckReport
-    counts: dict[str, int]  # training images of each class
-    image_size: int
-    channels: int
-    seconds_per_step: float
-    steps: int
-    seconds: float
 
 
 def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume: bool = False) -> Path:
@@ -124,12 +107,12 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
     few = judged(split_images(images, resolved, device)[0], len(images.class_names), resolved.fit.seed)
     resolved = settle_mirror(resolved, few, len(images.class_names))
     images = label_unlabeled(folder.data, images, resolved, device)
-    resolved = _settle_networks(resolved, images, device)
+    resolved = settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=False))
     total_steps = train_members(folder, members, images, resolved, device, begun)
-    write_text(folder.recipe, dump_recipe(_settle(resolved, images.image_size, device, total_steps)))
+    write_text(folder.recipe, dump_recipe(settled(resolved, images.image_size, device, total_steps)))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=True))
 
 
@@ -253,25 +236,6 @@ def training_data(split: tuple[TrainingImages, LabeledTensors], member: Member, 
     return TrainingData(images, rows, member.labels, mirror, others)
 
 
-def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
-    """What `fit` would do: checks and reads the data, times a few steps, writes nothing. Raises as `fit` does."""
-    resolved = load_recipe(recipe)
-    if resolved.fit.tensorboard:
-        load_writer()
-    settings = resolved.fit
-    device = resolve_device(settings.device)
-    with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
-        images, report = prepare(data, resolved.data, Path(folder) / "data", device.type)
-        member = STRATEGIES[settings.strategy](len(images.class_names))[0]
-        resolved = _settle_networks(resolved, images, device)
-        training = training_data(split_images(images, resolved, device), member, resolved.data.mirror)
-        counts, image_size, channels = images.counts("train"), images.image_size, images.channels
-    pace = measure_pace(training, member, resolved.fit, device, resolved.fit.threads or 1)
-    steps = settings.steps or max(1, round(STEPS_SHARE * settings.budget / pace))
-    resolved = _settle(resolved, image_size, device, steps)
-    return Estimate(resolved, report, counts, image_size, channels, pace, steps, steps * pace)
-
-
 def measure_pace(
     data: TrainingData, member: Member, settings: FitSettings, device: torch.device, threads: int
 ) -> float:
@@ -288,23 +252,6 @@ def measure_pace(
             torch.cuda.synchronize(device)
         pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
     return pace
-
-
-def format_estimate(estimate: Estimate) -> str:
-    """The resolved settings, the class table and the cost, for people."""
-    size = estimate.image_size
-    return "\n".join(
-        [
-            format_report(estimate.check),
-            "",
-            "resolved settings",
-            dump_recipe(estimate.recipe).rstrip(),
-            "",
-            f"training images: {sum(estimate.counts.values())} in {len(estimate.counts)} classes, "
-            f"{size} x {size} px, {estimate.channels} channels",
-            f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {format_duration(estimate.seconds)} in all",
-        ]
-    )
 
 
 def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume: bool) -> Recipe:
@@ -333,7 +280,7 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
     return wanted
 
 
-def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
+def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
     """The recipe with the fastest number of threads and the width that the budget allows, both measured; a resumed or
     repeated run then keeps them.
 
@@ -363,7 +310,7 @@ def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> 
     return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
 
 
-def _settle(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:
+def settled(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:
     """The recipe with what was decided on the way, so that it gives the same run on another machine."""
     precision = "bf16" if resolve_precision(recipe.fit.precision, device) == torch.bfloat16 else "fp32"
     return recipe.model_copy(
