@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RESIDENT = 2**26  # bytes of images up to which they are held on the device
+RESIDENT = 2**23  # bytes of images up to which they are held on the device
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in t
 DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
 ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
 LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
-JUDGED, HELD_OUT = 4096, 1024  # images at most that a training is judged by: to learn from, and held out
+JUDGED, HELD_OUT = 2048, 512  # images at most that a training is judged by: to learn from, and held out
 MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
 
 
@@ -219,7 +219,10 @@ def judged(train: TrainingImages, num_classes: int, seed: int) -> LabeledTensors
 
 def to_tensors(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> LabeledTensors:
     """Those rows of the images, on the device."""
-    pixels = torch.from_numpy(np.asarray(images.images[rows])).to(device)
+    if isinstance(images.images, np.memmap):
+        pixels = StoredImages(images.images, torch.from_numpy(rows), device)[torch.arange(len(rows))]
+    else:
+        pixels = torch.from_numpy(np.asarray(images.images[rows])).to(device)
     return LabeledTensors(pixels, torch.from_numpy(images.labels[rows]))
 
 
@@ -228,7 +231,8 @@ def training_data(split: tuple[TrainingImages, LabeledTensors], member: Member, 
     images, held_out = split[0].images, only(split[1], member.classes)
     kept = torch.isin(split[0].labels, torch.tensor(member.classes))
     labels = split[0].labels[kept]
-    images = images.part(kept) if isinstance(images, StoredImages) else images[kept.to(images.device)]
+    if not kept.all():
+        images = images.part(kept) if isinstance(images, StoredImages) else images[kept.to(images.device)]
     rows = tuple(torch.where(labels == k)[0] for k in member.classes)
     network_labels = torch.zeros(max(member.classes) + 1, dtype=torch.int64)
     network_labels[list(member.classes)] = torch.tensor(member.labels)

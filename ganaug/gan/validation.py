@@ -131,6 +131,8 @@ def generate(generator: AnyGenerator, labels: Sequence[int], count: int, device:
 
 def only(part: LabeledTensors, classes: Sequence[int]) -> LabeledTensors:
     kept = torch.isin(part.labels, torch.tensor(classes))
+    if kept.all():
+        return part
     return LabeledTensors(part.images[kept.to(part.images.device)], part.labels[kept])
 
 

@@ -54,3 +54,20 @@ def test_peek_sizes_skips_the_unreadable(make_folder):
     folder = make_folder({"cat": 2}, size=(30, 20))
     (folder / "cat/broken.png").write_text("text")
     assert peek_sizes(open_source(folder)) == [(30, 20), (30, 20)]
+
+
+def test_processes_find_what_threads_find(make_folder, make_zip, monkeypatch):
+    """Also where pixels and fingerprints go to files, and where a file is broken."""
+    folder = make_folder({"cat": 4, "dog": 3})
+    (folder / "dog/1.png").write_text("text")
+    (folder / "dog/2.png").write_bytes((folder / "cat/1.png").read_bytes())
+    for path in (folder, make_zip(folder)):
+        expected = scan(open_source(path), 16)
+        with monkeypatch.context() as patch:
+            for name, value in (("FEW", 1), ("CHUNK", 3), ("IN_MEMORY", 1), ("cpu_count", lambda: 2)):
+                patch.setattr(f"ganaug.data.scan.{name}", value)
+            found = scan(open_source(path), 16)
+        assert found.records == expected.records
+        assert found.copies.near == expected.copies.near and found.copies.exact == expected.copies.exact != ()
+        for number in range(7):
+            np.testing.assert_array_equal(found.pixels[number], expected.pixels[number])
