@@ -87,7 +87,7 @@ def near_pairs(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     They correlate above `MIN_CORRELATION` and nowhere differ by more than `MAX_DIFFERENCE`: saving, resizing and
     brightening an image change it a little everywhere, another object in the same place changes few pixels much.
     """
-    flat = fingerprints.reshape(len(fingerprints), -1)
+    flat = fingerprints.reshape(len(fingerprints), SIDE * SIDE)
     if len(flat) >= MANY and (found := _pairs_by_tree(flat)) is not None:
         return found
     return np.concatenate([np.empty((0, 2), np.int64), *_pairs_by_block(flat)])
@@ -98,7 +98,7 @@ def new_pairs(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Those of `near_pairs` of `known` (N, 16, 16) and `asked` (M, 16, 16) that an asked one is in: (P, 2) of a known and an asked
     one, and (Q, 2) of two asked ones."""
-    before, now = (part.reshape(len(part), -1) for part in (known, asked))
+    before, now = (part.reshape(len(part), SIDE * SIDE) for part in (known, asked))
     first, second = np.nonzero(before @ now.T > MIN_CORRELATION)
     crossing = np.stack([first, second], axis=1)
     return crossing[_is_close(before[first], now[second])], near_pairs(asked)

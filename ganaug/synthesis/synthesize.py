@@ -13,6 +13,7 @@ from ..data.images import FAST, encode_png
 from ..data.interop import metadata_columns, write_dataset_json, write_metadata
 from ..data.manifest import Row, manifest_writer, read_manifest, require_parquet, write_parquet
 from ..data.source import open_source
+from ..data.split import draw
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..progress import say, track, warn
@@ -28,6 +29,8 @@ from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
 from .raw import make_raw
 from .tally import Tally, closest_pairs, summarize
 from .writing import Save, folder_writer, shard_writer
+
+COMPARED = 20_000  # training images that each candidate is compared with, at most
 
 
 def synthesize(
@@ -133,9 +136,16 @@ def describe_plan(counts: Mapping[str, int], real_counts: Mapping[str, int]) -> 
 
 
 def open_curator(folder: RunFolder, recipe: Recipe, device: torch.device) -> Curator:
-    """What the run's images are tested with."""
-    real = real_images(load(folder.data), recipe)
-    return build_curator(real, recipe.curation, recipe.fit.seed, device, folder.curation)
+    """What the run's images are tested with: its training images, or COMPARED of them drawn alike from all classes."""
+    images = load(folder.data)
+    rows = images.indices("train")
+    few = None
+    if len(rows) > COMPARED:
+        few = rows[draw(images.labels[rows], max(1, COMPARED // len(images.class_names)), recipe.fit.seed)]
+        warn(
+            f"images are tested against {len(few):,} of {len(rows):,} training images; a copy of another one goes unseen."
+        )
+    return build_curator(real_images(images, recipe, few), recipe.curation, recipe.fit.seed, device, folder.curation)
 
 
 def write_images(
