@@ -231,7 +231,7 @@ def main() -> None:
             elif part == "synthesis":
                 measured[part] = measure_synthesis(work)
             elif part == "images":
-                measured[part] = {str(n): measure_training(work, n, 10, 32, REPEATS) for n in NUM_IMAGES}
+                measured[part] = {str(n): measure_training(work, n, 10, 32) for n in NUM_IMAGES}
             elif part == "classes":
                 measured[part] = {str(n): measure_training(work, 1000, n, 32) for n in NUM_CLASSES}
             else:

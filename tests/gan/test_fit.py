@@ -409,6 +409,17 @@ def test_an_estimate_writes_nothing_and_counts_what_fit_would_use(digits, tmp_pa
     assert "19 in 3 classes" in text and "estimate: 12 steps" in text and "width: 4" in text
 
 
+def test_an_estimate_counts_the_checkpoints_and_the_bytes_of_the_training(digits, tiny_run):
+    found = estimate_fit(digits, recipe=with_settings())
+    joint = STRATEGIES["joint"](3)[0]
+    settings = load_recipe(tiny_run / "recipe.yaml").fit
+    assert forecast.checkpoints_of(12, joint, settings) == len(member_of(tiny_run)["checkpoints"])
+    weighty = [path for path in tiny_run.rglob("*") if path.suffix in (".safetensors", ".npy", ".png")]
+    stored = sum(path.stat().st_size for path in weighty if "curation" not in path.parts)
+    assert stored <= found.disk < found.disk_peak and found.disk == pytest.approx(stored, rel=0.25)
+    assert found.memory > 10**8
+
+
 def test_an_estimate_turns_a_budget_into_steps(digits, monkeypatch):
     monkeypatch.setattr(forecast, "measure", lambda *_: forecast.Costs(0.05, 0.0, 0, 0, 0))
     assert estimate_fit(digits, recipe=with_settings(fit={"steps": None, "budget": "2m"})).steps == round(
