@@ -101,7 +101,7 @@ def hurried(command: list[str], codes: tuple[int, ...] = (0,)) -> str:
 
     def rise() -> None:
         with suppress(OSError):
-            os.nice(-10)
+            os.nice(-19)
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, capture_output=True, text=True, preexec_fn=rise, env=environment)
