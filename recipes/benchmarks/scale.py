@@ -11,6 +11,7 @@ work on the machine halves any of them. A plain loop of the same kind runs in th
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -100,13 +101,19 @@ def hurried(command: list[str], codes: tuple[int, ...] = (0,)) -> str:
 
     def rise() -> None:
         with suppress(OSError):
-            os.nice(-10)
+            os.nice(-19)
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, capture_output=True, text=True, preexec_fn=rise, env=environment)
     if found.returncode not in codes:
         raise SystemExit(found.stderr)
     return found.stdout
+
+
+def processor_time() -> float:
+    """Seconds of all processes that this one has started and that have ended: what other work on the machine changes least."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure_training(work: Path, count: int, num_classes: int, size: int, repeats: int = 1) -> dict[str, float]:
@@ -140,11 +147,12 @@ def measure_check(work: Path, files: Path | None) -> dict[str, Any]:
         with Image.open(name) as image:
             image.load()
     plain = len(names) / (time.monotonic() - begun)
-    times = []
+    times, spent = [], []
     for _ in range(REPEATS):
-        begun = time.monotonic()
+        begun, before = time.monotonic(), processor_time()
         hurried([sys.executable, "-m", "ganaug", "check", str(folder)], codes=(0, 1))
         times.append(time.monotonic() - begun)
+        spent.append(processor_time() - before)
     if files is None:
         shutil.rmtree(folder)
     count = NUM_FILES
@@ -152,6 +160,7 @@ def measure_check(work: Path, files: Path | None) -> dict[str, Any]:
         "files": count,
         "seconds": [round(each, 1) for each in times],
         "files_per_second": round(count / min(times)),
+        "processor_seconds": round(min(spent), 1),
         "Pillow alone, in a plain loop on one core": round(plain),
     }
 
@@ -177,7 +186,7 @@ def measure_synthesis(work: Path) -> dict[str, Any]:
         ("without tests, shards", NUM_MADE, True, True),
         ("tested", NUM_TESTED, False, False),
     ):
-        out = work / "made"
+        out, before = work / "made", processor_time()
         values = json.loads(
             hurried([sys.executable, "-c", SYNTHESIZE, str(root), str(out), str(count), str(raw), str(shards)])
         )
@@ -187,6 +196,7 @@ def measure_synthesis(work: Path) -> dict[str, Any]:
             candidates = sum(1 for _ in (out / "manifest.csv").open()) - 1
             rate = candidates / values["seconds"]
         found[name] = {"seconds": round(values["seconds"], 2), "images_per_second": round(rate)}
+        found[name]["processor_seconds"] = round(processor_time() - before, 1)
         print(name, found[name], flush=True)
         shutil.rmtree(out)
     shutil.rmtree(root)
