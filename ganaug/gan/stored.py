@@ -1,6 +1,5 @@
 """Images of a training that stay on disk: a batch is read, the rest takes no memory."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,12 +52,12 @@ class StoredImages:
         return replace(self, device=device)
 
     def __reduce__(self) -> tuple[Callable[..., "StoredImages"], tuple[Any, ...]]:
-        return _open, (os.path.abspath(str(self.images.filename)), self.rows, self.device)
+        return _open, (Path(str(self.images.filename)).absolute(), self.rows, self.device)
 
     @cached_property
     def _file(self) -> IO[bytes]:
         return Path(str(self.images.filename)).open("rb", buffering=0)
 
 
-def _open(path: str, rows: Tensor, device: torch.device) -> StoredImages:
+def _open(path: Path, rows: Tensor, device: torch.device) -> StoredImages:
     return StoredImages(np.load(path, mmap_mode="r"), rows, device)
