@@ -35,10 +35,14 @@ COLUMNS = ("file", "class", "label", "split", "group", "sha256", "width", "heigh
 
 
 class Column(Sequence[str]):
-    """A column of index.csv: read anew, line by line, where it is iterated; kept in memory once single values are asked for."""
+    """A column of index.csv: read anew, line by line, where it is iterated; kept in memory once single values are asked for. Raises
+    `ValueError` where there is none of that name, and in iterating where a row is cut off."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
+        with path.open(newline="", encoding="utf-8") as file:
+            self.header = next(csv.reader(file), [])
+        self.place = self.header.index(name)
 
     @cached_property
     def values(self) -> list[str]:
@@ -47,9 +51,13 @@ class Column(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
-            place = next(rows, []).index(self.name)
+            next(rows, None)
             for row in rows:
-                yield row[place]
+                if len(row) != len(self.header):
+                    raise ValueError(
+                        f"line {rows.line_num} of {self.path.name} has {len(row)} of {len(self.header)} values"
+                    )
+                yield row[self.place]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -169,7 +177,7 @@ def load(folder: Path) -> ImageSet:
             channels=int(info["channels"]),
             unlabeled=load_unlabeled(folder),
         )
-    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
+    except (OSError, EOFError, ValueError, KeyError, csv.Error) as error:
         raise GanaugError(
             f"the prepared data in {folder} cannot be read: {error}. Delete the folder and run again."
         ) from None

@@ -190,3 +190,14 @@ def test_low_shot_on_shared_data(shared_data, tmp_path):
     images, _ = prepare(shared_data / "pcb-defects.zip", settings, tmp_path / "run", "cpu")
     assert set(images.counts("train").values()) == {20} and set(images.counts("test").values()) == {200}
     assert images.images.shape == (6 * 220, 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text.replace("group,", "", 1), lambda text: text[: text.rindex(",", 0, -30)] + "\n"]
+)
+def test_an_index_without_a_column_or_with_a_row_cut_off_is_damaged(make_folder, tmp_path, damage):
+    prepare(make_folder({"cat": 4, "dog": 3}), SMALL, tmp_path / "run", "cpu")
+    index = tmp_path / "run/index.csv"
+    index.write_text(damage(index.read_text()))
+    with pytest.raises(GanaugError, match="cannot be read"):
+        load(tmp_path / "run")
