@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from .classify.predictor import predict
     from .data.check import CheckReport, Problem, check
     from .errors import GanaugError
-    from .gan.training import Estimate, estimate_fit, fit
+    from .gan.forecast import Estimate, estimate_fit
+    from .gan.training import fit
     from .integrations.classifier import GANClassifier
     from .integrations.datasets import AugmentedDataset
     from .integrations.generated import GeneratorDataset
@@ -36,7 +37,7 @@ _HOMES = {
     "AugmentedDataset": "integrations.datasets",
     "CheckReport": "data.check",
     "Comparison": "study.comparison",
-    "Estimate": "gan.training",
+    "Estimate": "gan.forecast",
     "GANClassifier": "integrations.classifier",
     "GANSampler": "integrations.sampler",
     "GANReplace": "integrations.replace",
@@ -53,7 +54,7 @@ _HOMES = {
     "compare": "study.compare",
     "demo": "pipeline",
     "estimate_compare": "study.compare",
-    "estimate_fit": "gan.training",
+    "estimate_fit": "gan.forecast",
     "export_classifier": "study.export",
     "fit": "gan.training",
     "load_recipe": "recipe",

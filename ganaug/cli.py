@@ -92,7 +92,12 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
 @click.option("--out", type=PATH, help="The run's folder, new or empty.")
 @settings("fit.budget", "fit.steps", *FIT_SETTINGS, *DATA_SETTINGS)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in --out.")
-@click.option("-n", "--dry-run", is_flag=True, help="Print settings, classes and an estimate; train and write nothing.")
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Print settings, classes and what it would cost: time, memory, disk. Train and write nothing.",
+)
 def fit(
     data: Path,
     out: Path | None,
@@ -103,8 +108,8 @@ def fit(
     **options: Any,
 ) -> None:
     """Train the class-conditional GAN on the images in DATA."""
+    from .gan.forecast import estimate_fit, format_estimate
     from .gan.ranks import leads
-    from .gan.training import estimate_fit, format_estimate
     from .gan.training import fit as run_fit
 
     given = gather(recipe, overrides, options)
@@ -138,6 +143,8 @@ def fit(
 @click.option("--with-real", type=PATH, metavar="DATA", help="Copy the run's real training images from DATA too.")
 @click.option("--rebuild", "manifest", type=PATH, metavar="MANIFEST", help="Make the very images of a manifest again.")
 @click.option("--parquet", is_flag=True, help="Write the manifest as Parquet too (needs pyarrow).")
+@click.option("--raw", is_flag=True, help="Test nothing: as many images a second as the generator makes.")
+@click.option("--shards", is_flag=True, help="Write tar files for WebDataset instead of folders.")
 @click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def synthesize(
     run: Path,
@@ -148,6 +155,8 @@ def synthesize(
     with_real: Path | None,
     manifest: Path | None,
     parquet: bool,
+    raw: bool,
+    shards: bool,
     device: str,
     **options: Any,
 ) -> None:
@@ -160,7 +169,7 @@ def synthesize(
     from .synthesis.synthesize import synthesize as run_synthesize
 
     if manifest is not None:
-        if with_real or parquet or added or gather(recipe, overrides, options):
+        if with_real or parquet or raw or shards or added or gather(recipe, overrides, options):
             raise GanaugError(
                 "--rebuild makes what the manifest says. Give it no other options but --out and --device."
             )
@@ -168,8 +177,10 @@ def synthesize(
     else:
         options["synthesize__add"] = split_counts(added) or None
         given = gather(recipe, overrides, options)
-        counts = run_synthesize(run, out, recipe=given, with_real=with_real, parquet=parquet, device=device)
-    click.echo(f"{sum(counts.values())} synthetic images in {out}\nnext: ganaug compare {run} --synthetic {out}")
+        kind: dict[str, Any] = {"parquet": parquet, "raw": raw, "shards": shards, "device": device}
+        counts = run_synthesize(run, out, recipe=given, with_real=with_real, **kind)
+    after = "" if shards else f"\nnext: ganaug compare {run} --synthetic {out}"
+    click.echo(f"{sum(counts.values())} synthetic images in {out}{after}")
 
 
 def split_counts(texts: tuple[str, ...]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ganaug.gan import convergence, judge, member, selftraining, symmetry, training, validation
+from ganaug.gan import convergence, forecast, judge, member, selftraining, symmetry, training, validation
 from ganaug.synthesis import referees
 
 PROGRAM = (
@@ -27,7 +27,7 @@ def with_other(function, module, **numbers):
 
 
 def hurry(patch):
-    for stage in (training, symmetry, referees):
+    for stage in (training, forecast, symmetry, referees):
         patch.setattr(stage, "train_judge", with_other(judge.train_judge, judge, NUM_UPDATES=2))
     patch.setattr(training, "self_train", with_other(selftraining.self_train, selftraining, NUM_UPDATES=2))
     patch.setattr(member, "duality_gap", with_other(convergence.duality_gap, convergence, RIVAL_STEPS=1, NUM_JUDGED=1))

@@ -1,19 +1,22 @@
 """The prepared data of a run: decoded once, split once, then read as one array by every later stage."""
 
 import csv
+import hashlib
 import io
 import math
 import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import GanaugError, suggest
 from ..progress import say, warn
-from ..runs import SCHEMA, read_json, save_array, write_json, write_text
+from ..runs import SCHEMA, read_json, write_json, write_text, written_whole
 from ..settings import IMAGE_SIZES, DataSettings
 from .check import CheckReport, format_problem, inspect_scan, summarize_problem
 from .duplicates import join_groups
@@ -23,10 +26,55 @@ from .source import Source, Split, open_source, open_unlabeled
 from .split import draw, group_of, hold_out
 from .unlabeled import Unlabeled, load_unlabeled, read_unlabeled, save_unlabeled
 
+IMAGES = "images.npy"
+BLOCK = 1024  # images copied at a time
 LARGEST_SIZE = 32  # that "auto" picks on a CPU: what trains in minutes there
 LARGEST_SIZE_CUDA = 128
 URGENT = ("unreadable", "truncated", "split-leak", "label-conflict", "small-class", "empty-class")
 COLUMNS = ("file", "class", "label", "split", "group", "sha256", "width", "height")
+
+
+class Column(Sequence[str]):
+    """A column of index.csv: read anew, line by line, where it is iterated; kept in memory once single values are asked for. Raises
+    `ValueError` where there is none of that name, and in iterating where a row is cut off."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        with path.open(newline="", encoding="utf-8") as file:
+            self.header = next(csv.reader(file), [])
+        self.place = self.header.index(name)
+
+    @cached_property
+    def values(self) -> list[str]:
+        return [value for value in self]  # noqa: C416 `list` would ask for the length
+
+    def __iter__(self) -> Iterator[str]:
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows, None)
+            for row in rows:
+                if len(row) != len(self.header):
+                    raise ValueError(
+                        f"line {rows.line_num} of {self.path.name} has {len(row)} of {len(self.header)} values"
+                    )
+                yield row[self.place]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self.values == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        return self.values[at]
 
 
 @dataclass(frozen=True)
@@ -41,8 +89,8 @@ class ImageSet:
     images: Pixels
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_]
-    files: list[str]
-    groups: list[str]
+    files: Sequence[str]
+    groups: Sequence[str]
     class_names: tuple[str, ...]
     image_size: int
     channels: int
@@ -50,6 +98,10 @@ class ImageSet:
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
         return np.flatnonzero(self.splits == split)
+
+    def group_numbers(self) -> npt.NDArray[np.int64]:
+        """(N,): equal where the groups are."""
+        return np.fromiter(map(_number, self.groups), np.int64)
 
     def subset(self, split: Split) -> tuple[Pixels, npt.NDArray[np.int64]]:
         """Images (n, C, S, S) and labels (n,) of one split, in memory."""
@@ -111,31 +163,39 @@ def load(folder: Path) -> ImageSet:
     """What `prepare` wrote to `folder`. Raises `GanaugError` if it is missing, incomplete or damaged."""
     info = read_json(folder / "set.json")
     try:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        images = np.load(folder / IMAGES, mmap_mode="r")
+        index = folder / "index.csv"
+        labels = np.fromiter(iter(Column(index, "label")), np.int64)
         image_set = ImageSet(
             images=images,
-            labels=np.array([row["label"] for row in rows], np.int64),
-            splits=np.array([row["split"] for row in rows], np.str_),
-            files=[row["file"] for row in rows],
-            groups=[row["group"] for row in rows],
+            labels=labels,
+            splits=np.fromiter(iter(Column(index, "split")), "<U5", len(labels)),
+            files=Column(index, "file"),
+            groups=Column(index, "group"),
             class_names=tuple(info["class_names"]),
             image_size=int(info["image_size"]),
             channels=int(info["channels"]),
             unlabeled=load_unlabeled(folder),
         )
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, csv.Error) as error:
         raise GanaugError(
             f"the prepared data in {folder} cannot be read: {error}. Delete the folder and run again."
         ) from None
     shape = (image_set.channels, image_set.image_size, image_set.image_size)
-    if images.shape != (len(rows), *shape):
+    if images.shape != (len(labels), *shape):
         raise GanaugError(
             f"the prepared data in {folder} is damaged: its images have shape {images.shape}, "
-            f"its index tells {(len(rows), *shape)}. Delete the folder and run again."
+            f"its index tells {(len(labels), *shape)}. Delete the folder and run again."
         )
     return image_set
+
+
+def write_images(path: Path, shape: tuple[int, int, int, int], parts: Iterable[Pixels]) -> None:
+    """Writes uint8 images (N, C, S, S) as a .npy file, `parts` (n, C, S, S) of them at a time."""
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
 
 
 def resplit(source: Path, target: Path, splits: npt.NDArray[np.str_]) -> None:
@@ -143,9 +203,10 @@ def resplit(source: Path, target: Path, splits: npt.NDArray[np.str_]) -> None:
     info = {key: value for key, value in read_json(source / "set.json").items() if key != "request"}
     with (source / "index.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    chosen = np.flatnonzero(splits != "")
-    save_array(target / "images.npy", load(source).images[chosen])
-    if (unlabeled := load(source).unlabeled) is not None:  # what they show is asked anew, of those that train now
+    chosen, found = np.flatnonzero(splits != ""), load(source)
+    parts = (found.images[chosen[i : i + BLOCK]] for i in range(0, len(chosen), BLOCK))
+    write_images(target / IMAGES, (len(chosen), *found.images.shape[1:]), parts)
+    if (unlabeled := found.unlabeled) is not None:  # what they show is asked anew, of those that train now
         save_unlabeled(target, unlabeled.images, unlabeled.files)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -153,6 +214,13 @@ def resplit(source: Path, target: Path, splits: npt.NDArray[np.str_]) -> None:
     writer.writerows({**rows[row], "split": splits[row]} for row in chosen)
     write_text(target / "index.csv", text.getvalue())
     write_json(target / "set.json", info)
+
+
+def _number(group: str) -> int:
+    """Its own of a group; those that `prepare` wrote are numbers already."""
+    if group.isdecimal() and len(group) < 16:
+        return int(group)
+    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=7).digest())
 
 
 def _describe(source: Source, settings: DataSettings, largest: int) -> dict[str, Any]:
@@ -233,20 +301,18 @@ def _write(
     settings: DataSettings,
 ) -> None:
     """images.npy, index.csv, those without labels, and set.json last: its presence says that the others are whole."""
-    assert scanned.pixels is not None
+    stored = scanned.pixels
+    assert stored is not None
     records = [scanned.records[index] for index in chosen]
-    channels = max(record.channels for record in records)
-    size = info["image_size"]
-    images = np.empty((len(chosen), channels, size, size), np.uint8)
-    for row, index in enumerate(chosen):
-        pixels = scanned.pixels[index]
-        assert pixels is not None
-        images[row] = np.moveaxis(match_channels(pixels, channels), 2, 0)
+    channels, size = max(record.channels for record in records), info["image_size"]
     (folder / "set.json").unlink(missing_ok=True)
-    save_array(folder / "images.npy", images)
+    pixels = (match_channels(one, channels) for index in chosen if (one := stored[index]) is not None)
+    images = (np.moveaxis(one, 2, 0)[None] for one in pixels)
+    write_images(folder / IMAGES, (len(chosen), channels, size, size), images)
     write_text(folder / "index.csv", _format_index(records, splits, groups, source.class_names))
     if settings.unlabeled is not None:
-        save_unlabeled(folder, *read_unlabeled(settings.unlabeled, images, settings.resize))
+        labeled = np.load(folder / IMAGES, mmap_mode="r")
+        save_unlabeled(folder, *read_unlabeled(settings.unlabeled, labeled, settings.resize))
     names = {"class_names": list(source.class_names), "channels": channels, "source": source.path.name}
     write_json(folder / "set.json", {"schema": SCHEMA, **names, **info})
 

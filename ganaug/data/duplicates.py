@@ -6,12 +6,14 @@ A copy that crosses from training to test inflates every score; one filed under 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from ..progress import track
 from .images import Pixels
@@ -22,6 +24,10 @@ MIN_CORRELATION = 0.995
 MAX_DIFFERENCE = 0.35  # of any pixel of two fingerprints, in standard deviations of the image
 BLOCK = 64  # rows of the correlation matrix at a time
 PAIRS = 2**14  # that are compared pixel by pixel at a time
+MANY = 4096  # fingerprints from which on a tree of their projections says which to correlate
+DIRECTIONS = (8, 16, 32)  # of the projections, the fewest that will do
+LOOKED_AT = 4096  # fingerprints that they are found from
+CANDIDATES, SAMPLED = 64, 16  # for each fingerprint, up to which the tree pays; one in so many is asked
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,28 @@ def near_pairs(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     brightening an image change it a little everywhere, another object in the same place changes few pixels much.
     """
     flat = fingerprints.reshape(len(fingerprints), SIDE * SIDE)  # also of none
+    if len(flat) >= MANY and (found := _pairs_by_tree(flat)) is not None:
+        return found
     return np.concatenate([np.empty((0, 2), np.int64), *_pairs_by_block(flat)])
 
 
+def new_pairs(
+    known: npt.NDArray[np.float32], asked: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Those of `near_pairs` of `known` (N, 16, 16) and `asked` (M, 16, 16) that an asked one is in: (P, 2) of a known and an asked
+    one, and (Q, 2) of two asked ones."""
+    before, now = (part.reshape(len(part), SIDE * SIDE) for part in (known, asked))
+    first, second = np.nonzero(before @ now.T > MIN_CORRELATION)
+    crossing = np.stack([first, second], axis=1)
+    return crossing[_differ_little(before, first, now, second)], near_pairs(asked)
+
+
 def _near_links(fingerprints: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Pairs (P, 2), fewer than N, that join the same groups as the `near_pairs`: ten thousand images that look alike have fifty million."""
-    flat = fingerprints.reshape(len(fingerprints), -1)
+    """Pairs (P, 2), about CANDIDATES for each of N at most, that join the same groups as the `near_pairs`: ten thousand images that look
+    alike have fifty million."""
+    flat = fingerprints.reshape(len(fingerprints), SIDE * SIDE)
+    if len(flat) >= MANY and (found := _pairs_by_tree(flat)) is not None:
+        return found
     rows = np.arange(len(flat))
     group, links = rows.copy(), np.empty((0, 2), np.int64)
     for pairs in _pairs_by_block(flat, group):
@@ -111,6 +133,47 @@ def _pairs_by_block(
             yield pairs[_differ_little(flat, pairs[:, 0], flat, pairs[:, 1])]
             left = max(0.0, 1 - (start + BLOCK) / len(flat))
             advance(100 * (1 - left**2))
+
+
+def _pairs_by_tree(flat: npt.NDArray[np.float32]) -> npt.NDArray[np.int64] | None:
+    """All near pairs (P, 2), not from all N^2 of them. Fingerprints of norm 1 that correlate above c are nearer than sqrt(2 - 2 c), and no
+    orthogonal projection draws them apart: neighbours in a few directions, those in which all vary most, are the candidates.
+    None where they would be more than CANDIDATES for each."""
+    rows = np.flatnonzero([part.any() for part in flat])  # those without a fingerprint are like no other
+    if not len(rows):
+        return np.empty((0, 2), np.int64)
+    radius = sqrt(2 - 2 * MIN_CORRELATION) + 1e-3
+    asked = np.random.default_rng(0).permutation(len(rows))[::SAMPLED]  # by chance: files may lie in any rhythm
+    for count in DIRECTIONS:
+        projected = _project(flat, rows, count)
+        tree, few = cKDTree(projected), cKDTree(projected[asked])
+        if few.count_neighbors(tree, radius) <= (2 * CANDIDATES + 1) * few.n:
+            candidates = np.sort(rows[tree.query_pairs(radius, output_type="ndarray")], axis=1)
+            pairs = _true_pairs(flat, candidates[:, 0], candidates[:, 1])
+            return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return None
+
+
+def _project(flat: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
+    """(len(rows), count): those rows along the directions in which they vary most."""
+    looked_at = flat[rows[:: -(-len(rows) // LOOKED_AT)]]
+    directions = np.linalg.eigh(np.cov(looked_at.T))[1][:, -count:].astype(np.float32)
+    return np.concatenate([flat[rows[i : i + MANY]] @ directions for i in range(0, len(rows), MANY)])
+
+
+def _true_pairs(
+    flat: npt.NDArray[np.float32], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Those of the pairs of rows that show one picture."""
+    kept = [np.empty((0, 2), np.int64)]
+    with track("looking for copies", len(first)) as advance:
+        for start in range(0, len(first), PAIRS):
+            one, other = first[start : start + PAIRS], second[start : start + PAIRS]
+            alike = np.einsum("ij,ij->i", flat[one], flat[other]) > MIN_CORRELATION
+            one, other = one[alike], other[alike]
+            kept.append(np.stack([one, other], axis=1)[_differ_little(flat, one, flat, other)])
+            advance(min(start + PAIRS, len(first)))
+    return np.concatenate(kept)
 
 
 def _differ_little(

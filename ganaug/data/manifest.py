@@ -22,6 +22,7 @@ from .source import SUFFIXES, Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
 TEMPORARY = f".{NAME}.tmp"  # while the folder is filled
+SHARDS = "shards.json"  # lists tar files that hold the images instead of the folder; see synthesis/writing.py
 JOURNAL = ".decisions.jsonl"  # what people have decided and the manifest may not have yet: {"file", "kept"} a line
 BY_HAND = "by-hand"  # the reason against what a person has rejected
 
@@ -91,7 +92,18 @@ def read_manifest(folder: Path, rejected: bool = False) -> pd.DataFrame:
             f"{folder} has no {NAME}: it is no complete synthetic folder. Make one: ganaug synthesize RUN --out {folder}"
         )
     table = read_rows(path)
+    refuse_packed(folder, table)
     return table if rejected or "kept" not in table else table[table["kept"].astype(bool)].reset_index(drop=True)
+
+
+def refuse_packed(folder: Path, table: pd.DataFrame) -> None:
+    """Raises `GanaugError` where the images of the manifest lie in tar files that nobody has unpacked."""
+    written = table.loc[table["file"] != "", "file"]
+    if (folder / SHARDS).is_file() and len(written) and not (folder / str(written.iloc[0])).is_file():
+        raise GanaugError(
+            f"the images of {folder} lie in tar files, and class folders are expected. Unpack them there: "
+            f"cd {folder} && cat shard-*.tar | tar -xif -"
+        )
 
 
 def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.DataFrame:
@@ -213,4 +225,4 @@ def require_parquet() -> None:
 def write_parquet(folder: Path) -> None:
     """The manifest once more, as Parquet; see `require_parquet`."""
     with written_whole(folder / PARQUET_NAME) as temporary:
-        read_manifest(folder, rejected=True).to_parquet(temporary, index=False)
+        read_rows(folder / NAME).to_parquet(temporary, index=False)

@@ -6,8 +6,9 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Literal
 
@@ -37,6 +38,7 @@ LABEL_FILE = "dataset.json"
 OWN_FILES = (  # that ganaug writes beside the folders of the classes
     "manifest.csv",
     "manifest.parquet",
+    "shards.json",
     "metadata.csv",
     LABEL_FILE,
     "curation.json",
@@ -87,11 +89,13 @@ class Source:
 
     def open(self, name: str) -> IO[bytes]:
         """The file as a stream. Raises `GanaugError` if it cannot be opened; may be called from several threads."""
-        return _open(self._places[name], self._archive)
+        place = self._places[name]
+        return _open(place, self._archive_of(place))
 
     def read(self, name: str) -> bytes:
         """All bytes of the file. Raises `GanaugError` if they cannot be read, are more than MAX_BYTES or fail the zip's checksum."""
-        return _read(self._places[name], self._archive)
+        place = self._places[name]
+        return _read(place, self._archive_of(place))
 
     def has_lost(self, name: str) -> bool:
         """Whether the file, or all of the data, was there when it was listed and is gone."""
@@ -103,6 +107,23 @@ class Source:
         place = self._places[name]
         assert isinstance(place, Path), "the files of a zip have no path"
         return place
+
+    def part(self, files: Sequence[ImageFile]) -> "Source":
+        """Those files alone, in a form that another process can be sent, whatever its working directory; it opens a zip anew."""
+        places = {file.name: self._places[file.name] for file in files}
+        absolute = {name: place.absolute() if isinstance(place, Path) else place for name, place in places.items()}
+        return replace(
+            self,
+            path=self.path.absolute(),
+            files=tuple(files),
+            ignored=(),
+            outside_links=(),
+            _places=absolute,
+            _archive=None,
+        )
+
+    def _archive_of(self, place: _Place) -> zipfile.ZipFile | None:
+        return None if isinstance(place, Path) else self._archive or _reopened(self.path, self.identity)
 
     def has_split(self, split: Split) -> bool:
         return any(file.split == split for file in self.files)
@@ -184,6 +205,12 @@ def refuse_inside(data: str | Path, out: str | Path, kind: str = "a class") -> N
     """Raises `GanaugError` where `out` lies in the folder `data`: what is written there would be read as `kind`."""
     if Path(data).is_dir() and Path(out).resolve().is_relative_to(Path(data).resolve()):
         raise GanaugError(f"{out} lies inside the data {data}, where it would be taken for {kind}. Give another --out.")
+
+
+@lru_cache(maxsize=1)
+def _reopened(path: Path, identity: str) -> zipfile.ZipFile:
+    """The zip, opened once in a process that was sent a part of it."""
+    return _open_archive(path)
 
 
 def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:

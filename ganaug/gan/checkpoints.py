@@ -60,6 +60,7 @@ def remember(state: TrainingState) -> dict[str, Any]:
 
 Logged = dict[str, list[torch.Tensor]]  # what the steps since the last row of metrics have told
 
+BLOCK = 1024  # images of which a hash is made at a time
 # Of the settings, what does not decide how a training goes on.
 FREE = {"budget", "steps", "device", "threads", "log_interval", "sample_interval", "checkpoint_interval", "tensorboard"}
 
@@ -67,7 +68,11 @@ FREE = {"budget", "steps", "device", "threads", "log_interval", "sample_interval
 def owner_of(name: str, shape: dict[str, Any], settings: FitSettings, data: TrainingData) -> str:
     """What a saved state belongs to: a member, its settings and its images, as a hash."""
     known = json.dumps([name, shape, settings.model_dump(mode="json", exclude=FREE)], sort_keys=True)
-    return hashlib.sha256(known.encode() + data.images.cpu().numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256(known.encode())
+    for start in range(0, len(data.images), BLOCK):
+        rows = torch.arange(start, min(start + BLOCK, len(data.images)))
+        digest.update(data.images[rows].cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_state(path: Path, state: TrainingState, good: dict[str, Any], logged: Logged, owner: str) -> None:

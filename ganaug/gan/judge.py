@@ -88,12 +88,13 @@ def train_judge(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=NUM_UPDATES + 1, pct_start=0.2)
     rows = [torch.where(labels.cpu() == k)[0] for k in range(num_classes)]
     rows = [of_class for of_class in rows if len(of_class)]
-    small = shrunk(images, judge.size)
+    small = shrunk(images, judge.size) if images.shape[-1] > judge.size else images
     with track("training a classifier of the real images", NUM_UPDATES) as advance:
         for update in range(1, NUM_UPDATES + 1):
             classes = torch.randint(len(rows), (BATCH_SIZE,), generator=rng).tolist()
             picks = torch.stack([rows[c][torch.randint(len(rows[c]), (), generator=rng)] for c in classes]).to(device)
-            batch = augment(reflect(small[picks], mirror, rng), operations, STRENGTH, rng)
+            drawn = small[picks] if small.is_floating_point() else to_float(small[picks])
+            batch = augment(reflect(drawn, mirror, rng), operations, STRENGTH, rng)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = judge.classify(batch).float()
             optimizer.zero_grad(set_to_none=True)

@@ -37,6 +37,7 @@ from .networks import SPREAD_GROUP, Discriminator, Generator
 from .ranks import ALONE, Part, current, share_norms
 from .record import Metrics, save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
+from .stored import StoredImages
 from .strategies import Member
 from .validation import Checkpoint, Reference, choose, has_stalled, validate
 
@@ -154,7 +155,10 @@ def train_member(
     elif member.parent is not None:
         start_from_parent(state, *load_member(folder, member.parent))
         good = remember(state)
-    state.part.tell((shape, settings, member, dtype, data))  # what follows, following.py does in the other processes
+    sent = data
+    if isinstance(data.images, StoredImages) and not state.part.is_on_one_machine():
+        sent = replace(data, images=data.images[torch.arange(len(data.images))])
+    state.part.tell((shape, settings, member, dtype, sent))  # what follows, following.py does in the other processes
     state.part.tell(("state", capture(state)))
     run_steps(state, good, logged, owner, data, reference, settings, member, folder, dtype)
     state.part.tell(None)
@@ -287,10 +291,12 @@ def conditioning_of(state: TrainingState, member: Member, settings: FitSettings)
 
 def checkpoint_due(state: TrainingState) -> bool:
     """At equal intervals from FIRST_CHECKPOINT on, since earlier the number of steps may not be known; and at the end."""
-    if state.steps is None or state.step < FIRST_CHECKPOINT * state.steps:
-        return False
-    interval = max(MIN_STEPS_BETWEEN, math.ceil(state.steps / NUM_CHECKPOINTS))
-    return state.step % interval == 0 or state.step == state.steps
+    return state.steps is not None and is_checkpoint(state.step, state.steps)
+
+
+def is_checkpoint(step: int, steps: int) -> bool:
+    interval = max(MIN_STEPS_BETWEEN, math.ceil(steps / NUM_CHECKPOINTS))
+    return step >= FIRST_CHECKPOINT * steps and (step % interval == 0 or step == steps)
 
 
 def take_checkpoint(

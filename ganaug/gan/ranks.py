@@ -119,6 +119,10 @@ class Part:
             )
         return f"cuda:{_environment('LOCAL_RANK')}"
 
+    def is_on_one_machine(self) -> bool:
+        """Whether each of the processes can read the others' files."""
+        return self.world == 1 or _environment("LOCAL_WORLD_SIZE") == self.world
+
     def cores(self, of_machine: int) -> int:
         """How many of the machine's cores are this process's, where others of the world run there, too."""
         return of_machine if self.world == 1 else max(1, of_machine // _environment("LOCAL_WORLD_SIZE"))

@@ -14,9 +14,11 @@ from .losses import LOSSES, consistency, gradient_penalty, lecam, mode_seeking
 from .mixing import AnyGenerator, MixingGenerator, reconstruction
 from .networks import SPREAD_GROUP, Discriminator, Verdicts
 from .ranks import ALONE, Part
+from .stored import StoredImages
 from .validation import Checkpoint
 
 NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
+MANY = 2**15  # images of a class
 RECONSTRUCTED = 4  # one in so many real images is reconstructed in the mixing family
 GAMMA_EXPONENT = 8 / 3
 ANCHOR_RATE = 0.01  # of the moving averages of LeCam
@@ -48,9 +50,9 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images of the classes to learn, on the training device, and where each class lies."""
+    """Images of the classes to learn, on the training device or on their way to it, and where each class lies."""
 
-    images: Tensor  # (N, C, H, W) uint8
+    images: Tensor | StoredImages  # (N, C, H, W) uint8
     class_rows: tuple[Tensor, ...]  # rows of each class
     labels: tuple[int, ...]  # the network's label of each of these classes
     mirror: str
@@ -86,6 +88,9 @@ def draw_real(
 
 def draw_group(rows: Tensor, rng: torch.Generator) -> Tensor:
     """SPREAD_GROUP of a class's rows, different ones where it has enough: the discriminator sees how much they differ."""
+    if len(rows) > MANY:  # too many to put in order for the sake of a few
+        drawn = torch.randint(len(rows), (8 * SPREAD_GROUP,), generator=rng)
+        return rows[list(dict.fromkeys(drawn.tolist()))[:SPREAD_GROUP]]
     rounds = -(-SPREAD_GROUP // len(rows))
     order = torch.cat([torch.randperm(len(rows), generator=rng) for _ in range(rounds)])
     return rows[order[:SPREAD_GROUP]]

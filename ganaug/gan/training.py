@@ -1,11 +1,10 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
+import math
 import os
 import shlex
-import tempfile
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ import numpy.typing as npt
 import torch
 
 from ..data.cache import ImageSet, load, prepare, resplit, verify_source
-from ..data.check import CheckReport, format_report
 from ..data.source import refuse_inside
-from ..data.split import hold_out
+from ..data.split import draw, hold_out
 from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
-from ..progress import format_duration, say, signs_in, track
+from ..progress import say, signs_in, track
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
 from ..sessions import LOCK, sole, sweep
@@ -29,35 +27,23 @@ from .board import load_writer
 from .checkpoints import FREE
 from .following import follow
 from .judge import train_judge
-from .member import STEPS_SHARE, build_state, clear, network_shape, train_member, trained_steps
+from .member import build_state, clear, network_shape, train_member, trained_steps
 from .networks import SPREAD_GROUP
 from .ranks import Part, current, joined, restarted
 from .selftraining import SURE, self_train
 from .steps import RECONSTRUCTED, TrainingData, train_step
+from .stored import RESIDENT, StoredImages
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import settle_mirror
-from .validation import LabeledTensors, Reference, only
+from .validation import LabeledTensors, Reference, TrainingImages, only
 
 NUM_TIMED_STEPS = 6  # after as many to warm up
 WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
 DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
 ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
 LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
+JUDGED, HELD_OUT = 2048, 512  # images at most that a training is judged by: to learn from, and held out
 MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a training would do and cost; from `estimate_fit`."""
-
-    recipe: Recipe
-    check: CheckReport
-    counts: dict[str, int]  # training images of each class
-    image_size: int
-    channels: int
-    seconds_per_step: float
-    steps: int
-    seconds: float
 
 
 def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume: bool = False) -> Path:
@@ -180,14 +166,15 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
         say(f"curves and samples, live: tensorboard --logdir {folder.tensorboard}")
     torch.set_num_threads(resolved.fit.threads or 1)
     asked = read_json(folder.info).get("mirror") if folder.info.is_file() else resolved.data.mirror
-    resolved = settle_mirror(resolved, split_images(images, resolved, device)[0], len(images.class_names))
+    few = judged(split_images(images, resolved, device)[0], len(images.class_names), resolved.fit.seed)
+    resolved = settle_mirror(resolved, few, len(images.class_names))
     images = label_unlabeled(folder.data, images, resolved, device)
-    resolved = _settle_networks(resolved, images, device)
+    resolved = settle_networks(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=False))
     total_steps = train_members(folder, members, images, resolved, device, begun)
-    write_text(folder.recipe, dump_recipe(_settle(resolved, images.image_size, device, total_steps)))
+    write_text(folder.recipe, dump_recipe(settled(resolved, images.image_size, device, total_steps)))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=True))
 
 
@@ -229,8 +216,9 @@ def train_members(
     split = split_images(images, recipe, device)
     train, held_out = split
     mirror, num_classes = recipe.data.mirror, len(images.class_names)
-    judge = train_judge(train.images, train.labels, num_classes, mirror, settings.seed, dtype, settings.augment)
-    reference = Reference(judge, train, held_out)
+    few = judged(train, num_classes, settings.seed)
+    judge = train_judge(few.images, few.labels, num_classes, mirror, settings.seed, dtype, settings.augment)
+    reference = Reference(judge, few, held_out)
     left = settings.budget - (time.monotonic() - begun)
     settings = settings.model_copy(update={"budget": max(LEAST_LEFT * settings.budget, left)})
     total_steps = settings.steps
@@ -253,68 +241,72 @@ def train_members(
     return total_steps
 
 
-def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[LabeledTensors, LabeledTensors]:
+def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[TrainingImages, LabeledTensors]:
     """The images to train on, with those of the unlabeled ones whose labels were found, and those held out to judge the training
-    by, whole on the device.
+    by, on the device; the former on disk, where they are more than RESIDENT bytes.
 
     The data's own validation split, where it has one; else `fit.validation` of every class of at least MIN_TO_HOLD_OUT
-    training images, where groups stay on one side. The test split is in neither.
+    training images, where groups stay on one side; HELD_OUT of either at most, drawn alike from all classes. The test split is in
+    neither.
     """
     train, held_out = images.indices("train"), images.indices("valid")
+    each = max(1, HELD_OUT // len(images.class_names))  # of a class
     if not len(held_out) and recipe.fit.validation > 0:
-        labels, groups = images.labels[train], np.unique(np.array(images.groups)[train], return_inverse=True)[1]
+        labels, groups = images.labels[train], np.unique(images.group_numbers()[train], return_inverse=True)[1]
         small = np.bincount(labels, minlength=len(images.class_names))[labels] < MIN_TO_HOLD_OUT
-        spared = ~np.isin(groups, groups[small])  # whole groups without an image of a small class
-        if spared.any():
-            chosen = hold_out(
-                labels[spared],
-                np.unique(groups[spared], return_inverse=True)[1],
-                recipe.fit.validation,
-                recipe.fit.seed,
-            )
-            held_out = train[spared][chosen]
+        spared = np.flatnonzero(~np.isin(groups, groups[small]))  # whole groups without an image of a small class
+        asked = draw(labels[spared], math.ceil(each / recipe.fit.validation), recipe.fit.seed)
+        spared = spared[np.isin(groups[spared], groups[spared[asked]])]
+        if len(spared):
+            chosen = hold_out(labels[spared], groups[spared], recipe.fit.validation, recipe.fit.seed)
+            held_out = train[spared[chosen]]
             train = np.setdiff1d(train, held_out)
-    labeled, held_out_ones = to_tensors(images, train, device), to_tensors(images, held_out, device)
+    if len(held_out) > HELD_OUT:
+        held_out = held_out[draw(images.labels[held_out], each, recipe.fit.seed)]
+    held_out_ones = to_tensors(images, held_out, device)
+    sure = images.unlabeled is not None and images.unlabeled.labels is not None
+    if isinstance(images.images, np.memmap) and images.images[:1].nbytes * len(train) > RESIDENT and not sure:
+        stored = StoredImages(images.images, torch.from_numpy(train), device)
+        return TrainingImages(stored, torch.from_numpy(images.labels[train])), held_out_ones
+    labeled = to_tensors(images, train, device)
     if images.unlabeled is None:
-        return labeled, held_out_ones
+        return TrainingImages(labeled.images, labeled.labels), held_out_ones
     pixels, found = (torch.from_numpy(part) for part in images.unlabeled.sure())
-    more = LabeledTensors(torch.cat([labeled.images, pixels.to(device)]), torch.cat([labeled.labels, found]))
-    return more, held_out_ones
+    more = torch.cat([labeled.images, pixels.to(device)])
+    return TrainingImages(more, torch.cat([labeled.labels, found])), held_out_ones
+
+
+def judged(train: TrainingImages, num_classes: int, seed: int) -> LabeledTensors:
+    """Those that judges learn from and generated images are compared with: all, or JUDGED drawn alike from all classes."""
+    rows = torch.arange(len(train.labels))
+    if len(rows) > JUDGED:
+        rows = torch.from_numpy(draw(train.labels.numpy(), max(1, JUDGED // num_classes), seed))
+    elif isinstance(train.images, torch.Tensor):
+        return LabeledTensors(train.images, train.labels)
+    return LabeledTensors(train.images[rows.to(train.images.device)], train.labels[rows])
 
 
 def to_tensors(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> LabeledTensors:
     """Those rows of the images, on the device."""
-    pixels = torch.from_numpy(np.asarray(images.images[rows])).to(device)
+    if isinstance(images.images, np.memmap):
+        pixels = StoredImages(images.images, torch.from_numpy(rows), device)[torch.arange(len(rows))]
+    else:
+        pixels = torch.from_numpy(np.asarray(images.images[rows])).to(device)
     return LabeledTensors(pixels, torch.from_numpy(images.labels[rows]))
 
 
-def training_data(split: tuple[LabeledTensors, LabeledTensors], member: Member, mirror: str) -> TrainingData:
+def training_data(split: tuple[TrainingImages, LabeledTensors], member: Member, mirror: str) -> TrainingData:
     """What a member learns from: the images of its classes."""
-    train, held_out = (only(part, member.classes) for part in split)
-    rows = tuple(torch.where(train.labels == k)[0] for k in member.classes)
+    images, held_out = split[0].images, only(split[1], member.classes)
+    kept = torch.isin(split[0].labels, torch.tensor(member.classes))
+    labels = split[0].labels[kept]
+    if not kept.all():
+        images = images.part(kept) if isinstance(images, StoredImages) else images[kept.to(images.device)]
+    rows = tuple(torch.where(labels == k)[0] for k in member.classes)
     network_labels = torch.zeros(max(member.classes) + 1, dtype=torch.int64)
     network_labels[list(member.classes)] = torch.tensor(member.labels)
     others = (held_out.images, network_labels[held_out.labels]) if len(held_out.labels) else None
-    return TrainingData(train.images, rows, member.labels, mirror, others)
-
-
-def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
-    """What `fit` would do: checks and reads the data, times a few steps, writes nothing. Raises as `fit` does."""
-    resolved = load_recipe(recipe)
-    if resolved.fit.tensorboard:
-        load_writer()
-    settings = resolved.fit
-    device = resolve_device(settings.device)
-    with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
-        images, report = prepare(data, resolved.data, Path(folder) / "data", device.type)
-        member = STRATEGIES[settings.strategy](len(images.class_names))[0]
-        resolved = _settle_networks(resolved, images, device)
-        training = training_data(split_images(images, resolved, device), member, resolved.data.mirror)
-        counts, image_size, channels = images.counts("train"), images.image_size, images.channels
-    pace = measure_pace(training, member, resolved.fit, device, resolved.fit.threads or 1)
-    steps = settings.steps or max(1, round(STEPS_SHARE * settings.budget / pace))
-    resolved = _settle(resolved, image_size, device, steps)
-    return Estimate(resolved, report, counts, image_size, channels, pace, steps, steps * pace)
+    return TrainingData(images, rows, member.labels, mirror, others)
 
 
 def measure_pace(
@@ -336,23 +328,6 @@ def measure_pace(
                 torch.cuda.synchronize(device)
             pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
     return pace
-
-
-def format_estimate(estimate: Estimate) -> str:
-    """The resolved settings, the class table and the cost, for people."""
-    size = estimate.image_size
-    return "\n".join(
-        [
-            format_report(estimate.check),
-            "",
-            "resolved settings",
-            dump_recipe(estimate.recipe).rstrip(),
-            "",
-            f"training images: {sum(estimate.counts.values())} in {len(estimate.counts)} classes, "
-            f"{size} x {size} px, {estimate.channels} channels",
-            f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {format_duration(estimate.seconds)} in all",
-        ]
-    )
 
 
 def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume: bool) -> Recipe:
@@ -380,7 +355,7 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
     return wanted
 
 
-def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
+def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
     """The recipe with the fastest number of threads and the width that the budget allows, both measured; a resumed or
     repeated run then keeps them.
 
@@ -415,7 +390,7 @@ def _settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> 
     return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
 
 
-def _settle(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:
+def settled(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:
     """The recipe with what was decided on the way, so that it gives the same run on another machine."""
     precision = "bf16" if resolve_precision(recipe.fit.precision, device) == torch.bfloat16 else "fp32"
     return recipe.model_copy(

@@ -20,6 +20,7 @@ from ..data.images import to_float, to_uint8
 from ..measures import Features, coverage, nearest_distances
 from .judge import Judge, examine, shrink
 from .mixing import AnyGenerator
+from .stored import StoredImages
 
 IMAGES_PER_CLASS, MAX_IMAGES = 40, 800
 COPY_SIZE, COPY_SHIFT, COPY_QUANTILE = 16, 1, 0.05
@@ -35,6 +36,14 @@ class LabeledTensors:
     """Images (N, C, S, S) uint8 and the data's classes (N,) of them, on the CPU."""
 
     images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """The same, of which there may be too many to hold."""
+
+    images: Tensor | StoredImages
     labels: Tensor
 
 
@@ -122,6 +131,8 @@ def generate(generator: AnyGenerator, labels: Sequence[int], count: int, device:
 
 def only(part: LabeledTensors, classes: Sequence[int]) -> LabeledTensors:
     kept = torch.isin(part.labels, torch.tensor(classes))
+    if kept.all():
+        return part
     return LabeledTensors(part.images[kept.to(part.images.device)], part.labels[kept])
 
 

@@ -191,4 +191,5 @@ def open_generator(source: str | Path | Generator) -> Generator:
             f"{source} is neither a run nor a saved generator. Make one with: ganaug fit DATA --out {source}; "
             "one from the hub is loaded with Generator.from_pretrained."
         )
+    read_json(Path(source) / CONFIG)  # which the hub's library reads without care
     return Generator.from_pretrained(source)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..data.duplicates import near_pairs
+from ..data.duplicates import new_pairs
 from ..settings import FilterName
 
 Mask = npt.NDArray[np.bool_]
@@ -77,11 +77,11 @@ def no_duplicate(evidence: Evidence, limits: Limits, passed: Mask, kept: npt.NDA
     rows = np.flatnonzero(passed)
     if not len(rows):
         return alone
-    every = np.concatenate([kept, evidence.fingerprints[rows]])
-    for first, second in near_pairs(every).tolist():
-        before = first < len(kept) or alone[rows[first - len(kept)]]
-        if before and second >= len(kept):
-            alone[rows[second - len(kept)]] = False
+    known, among = new_pairs(kept, evidence.fingerprints[rows])
+    alone[rows[known[:, 1]]] = False
+    for first, second in among.tolist():
+        if alone[rows[first]]:
+            alone[rows[second]] = False
     return alone
 
 

@@ -1,10 +1,10 @@
-"""What a synthesis that was stopped goes on from: its tallies, and how much of the manifest they count."""
+"""What a synthesis that was stopped goes on from: its tallies, and how much of the manifest and of tar shards they count."""
 
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +14,42 @@ from ..data.manifest import TEMPORARY, parse_files
 from ..errors import GanaugError
 from ..runs import SCHEMA, written_whole
 from .tally import Pair, Tally
+from .writing import Shard, cut, cut_shards
 
 NAME = ".halfway.npz"
 SAVE_INTERVAL = 10.0  # seconds between two savings
 ARRAYS = ("seen", "taken", "distances")
 
 
-def save_halfway(folder: Path, request: str, tallies: Sequence[Tally], size: int) -> None:
-    """`size`: bytes of the manifest, whose rows the tallies count; those rows and their images are on the disk. `request` tells what is
-    made, so that nothing else is gone on with."""
+@dataclass
+class Halfway:
+    """How far a synthesis has come. Only the bytes of the manifest's rows that the tallies count, `size` at the last saving, and those of
+    `shards` are gone on with."""
+
+    tallies: list[Tally]
+    size: int = 0
+    shards: list[Shard] = field(default_factory=list)
+
+
+def save_halfway(folder: Path, request: str, halfway: Halfway) -> None:
+    """Once what it counts is on the disk. `request` tells what is made, so that nothing else is gone on with."""
     arrays: dict[str, Any] = {}
     counts = []
-    for k, tally in enumerate(tallies):
+    for k, tally in enumerate(halfway.tallies):
         arrays |= {f"{k}-{name}": np.asarray(getattr(tally, name)) for name in ARRAYS}
         arrays |= {f"{k}-pair-{p}": pair.image for p, pair in enumerate(tally.pairs)}
         pairs = [{**asdict(pair), "image": None} for pair in tally.pairs]
         numbers = {name: getattr(tally, name) for name in ("class_name", "asked", "candidates", "kept", "passed")}
         counts.append({**numbers, "reasons": dict(tally.reasons), "pairs": pairs})
-    text = json.dumps({"schema": SCHEMA, "request": request, "size": size, "tallies": counts})
+    files = {"size": halfway.size, "shards": [asdict(shard) for shard in halfway.shards]}
+    text = json.dumps({"schema": SCHEMA, "request": request, "tallies": counts, **files})
     with written_whole(folder / NAME) as temporary, temporary.open("wb") as file:
         np.savez(file, text=text, **arrays)
 
 
-def load_halfway(folder: Path, request: str) -> tuple[list[Tally], int] | None:
-    """The tallies and the size of the manifest, once images that it does not name are removed; None where there is nothing to go on with.
-    Raises `GanaugError` for a damaged file and one of a newer ganaug."""
+def load_halfway(folder: Path, request: str) -> Halfway | None:
+    """What was saved, once all that it does not count is removed; None where there is nothing to go on with. Raises `GanaugError` for a
+    damaged file and one of a newer ganaug."""
     path = folder / NAME
     if not path.is_file():
         return None
@@ -52,10 +63,9 @@ def load_halfway(folder: Path, request: str) -> tuple[list[Tally], int] | None:
             if found["request"] != request:
                 return None
             tallies = [_tally_of(k, values, stored) for k, values in enumerate(found["tallies"])]
-        with (folder / TEMPORARY).open("r+b") as file:
-            if file.seek(0, 2) < found["size"]:
-                raise ValueError(f"{TEMPORARY} is truncated")
-            file.truncate(found["size"])
+        shards = [Shard(**values) for values in found["shards"]]
+        cut(folder / TEMPORARY, found["size"])
+        cut_shards(folder, shards)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise GanaugError(f"{path} cannot be read: {error}. Delete {folder} and repeat the command.") from None
     named = parse_files(folder / TEMPORARY)
@@ -63,7 +73,7 @@ def load_halfway(folder: Path, request: str) -> tuple[list[Tally], int] | None:
         for image in (folder / tally.class_name).glob("synthetic-*.png"):
             if f"{tally.class_name}/{image.name}" not in named:
                 image.unlink()
-    return tallies, found["size"]
+    return Halfway(tallies, found["size"], shards)
 
 
 def _tally_of(k: int, values: Mapping[str, Any], stored: Mapping[str, Any]) -> Tally:

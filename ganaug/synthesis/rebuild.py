@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 import torch
 
-from ..data.images import encode_png
+from ..data.images import FAST, encode_png
 from ..data.manifest import NAME, locate, read_rows
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
@@ -62,7 +62,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
                 part = rows.iloc[begin : begin + CHUNK]
                 made = sample(generator, discriminator, part["seed"].tolist(), label, truncation, place)
                 for file, image in zip(part["file"], made.images, strict=True):
-                    (partial / file).write_bytes(encode_png(image.transpose(1, 2, 0)))
+                    (partial / file).write_bytes(encode_png(image.transpose(1, 2, 0), FAST))
                 done += len(part)
                 advance(done)
         write_csv(table, partial / NAME)

@@ -40,6 +40,7 @@ def generate(
 ) -> Iterator[Tensor]:
     """Yields the images (CHUNK, C, S, S) uint8 of the class that is `label` to the generator, on `device`, the last of the seeds repeated
     until they fill the last chunk. The generator is in evaluation mode, on `device`."""
+    _lay_out(generator)
     for begin in range(0, len(seeds), CHUNK):
         chunk = list(seeds[begin : begin + CHUNK])
         noise = noise_of(chunk + chunk[-1:] * (CHUNK - len(chunk)), generator.latent_size, truncation)
@@ -59,9 +60,16 @@ def sample(
     """Images of the class that is `label` to both networks, with the discriminator's realism. The networks are in evaluation
     mode, on `device`."""
     images, realism = [], []
+    _lay_out(discriminator)
     for made in generate(generator, seeds, label, truncation, device):
         labels = torch.full((CHUNK,), label, device=device)
         verdicts = discriminator(to_float(made), labels, grouped=False)
         images.append(made.cpu())
         realism.append((verdicts.unconditional + verdicts.conditional).double().cpu())
     return Samples(torch.cat(images)[: len(seeds)].numpy(), torch.cat(realism)[: len(seeds)].numpy())
+
+
+def _lay_out(network: torch.nn.Module) -> None:
+    """Weights with their channels last, as trainings have them: convolutions take little more than half the time."""
+    with torch.inference_mode(False), torch.no_grad():
+        network.to(memory_format=torch.channels_last)

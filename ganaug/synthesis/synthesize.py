@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 
 from ..data.cache import load
-from ..data.images import encode_png
+from ..data.images import FAST, Pixels, encode_png
 from ..data.interop import metadata_columns, write_dataset_json, write_metadata
 from ..data.manifest import TEMPORARY, Row, manifest_writer, read_manifest, require_parquet, write_parquet
 from ..data.source import open_source
+from ..data.split import draw
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..progress import say, track, warn
@@ -37,10 +38,14 @@ from ..runs import (
 from ..sessions import signals_wait
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
-from .halfway import NAME, SAVE_INTERVAL, load_halfway, save_halfway
+from .halfway import NAME, SAVE_INTERVAL, Halfway, load_halfway, save_halfway
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
+from .raw import make_raw
 from .tally import Tally, closest_pairs, describe_harvest, summarize
+from .writing import Save, folder_writer, shard_writer
+
+COMPARED = 20_000  # training images that each candidate is compared with, at most
 
 
 def synthesize(
@@ -51,6 +56,8 @@ def synthesize(
     sampling_strategy: SamplingWord | dict[str, int] | SamplingFunction | None = None,
     with_real: str | Path | None = None,
     parquet: bool = False,
+    raw: bool = False,
+    shards: bool = False,
     device: str = "auto",
 ) -> dict[str, int]:
     """Writes synthetic images that passed the tests as `out/<class>/<id>.png` and `out/manifest.csv`; returns their numbers.
@@ -66,6 +73,9 @@ def synthesize(
         the list of the training images' classes to such a mapping.
     with_real: the data of the run, to copy its training images beside the synthetic ones.
     parquet: also writes manifest.parquet, which needs pyarrow.
+    raw: leaves out all tests and every choice, and with them curation.json and pairs.npz: as fast as the generator is.
+    shards: writes the images to tar files in WebDataset's convention, for sets too large for folders (see `writing.shard_writer`), with
+        manifest.csv and shards.json beside them; none of the files for other tools.
     device: where the images are made and tested: auto, cpu, cuda or cuda:N.
 
     Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts. A class
@@ -79,24 +89,34 @@ def synthesize(
     target = Path(out).resolve()
     if parquet:
         require_parquet()
+    if shards and with_real is not None:
+        raise GanaugError("shards hold synthetic images alone. Leave out either --shards or --with-real.")
     counts = plan_counts(resolved.synthesize, real_counts)
     place = resolve_device(device)
     torch.set_num_threads(resolved.fit.threads or num_cores())
     with filled_whole(target, progress=NAME) as partial:
         refuse_filled(target)
         say(describe_plan(counts, real_counts))
-        request = describe_request(folder, info, resolved, counts, place)
-        tallies, size = open_halfway(partial, request, counts)
+        request = describe_request(folder, info, resolved, counts, str(place), raw, shards)
+        halfway = open_halfway(partial, request, counts)
+        tallies = halfway.tallies
         real = [] if with_real is None else copy_real(folder, with_real, partial)
-        with manifest_writer(partial, size) as write:
+        class_names = tuple(info["class_names"])
+        writer = shard_writer(partial, class_names, halfway.shards) if shards else folder_writer(partial)
+        with manifest_writer(partial, halfway.size) as write, writer as store:
 
             def save() -> None:
                 sync_disks()
-                save_halfway(partial, request, tallies, (partial / TEMPORARY).stat().st_size)
+                halfway.size = (partial / TEMPORARY).stat().st_size
+                save_halfway(partial, request, halfway)
 
-            if any(counts.values()):
+            if raw:
+                made = make_raw(folder, info["strategy"], class_names, tallies, resolved.synthesize, place)
+                write_images(made, tallies, write, store, save)
+            elif any(counts.values()):
                 curator = open_curator(folder, resolved, place)
-                write_images(folder, info["strategy"], curator, tallies, partial, resolved, place, write, save)
+                passed = harvest(folder, info["strategy"], curator, tallies, resolved, place)
+                write_images(map(encode, passed), tallies, write, store, save)
                 found = summarize(tallies, curator)
                 write_json(partial / "curation.json", found)
                 title, pairs = f"Synthetic images of {Path(info['source']).name}", closest_pairs(tallies, curator)
@@ -105,12 +125,14 @@ def synthesize(
             for row in real:
                 write(row)
         write_text(partial / "recipe.yaml", dump_recipe(resolved))
-        finish_folder(partial, info, parquet)
+        if not shards:
+            finish_folder(partial, info, parquet)
+        elif parquet:
+            write_parquet(partial)
         (partial / NAME).unlink(missing_ok=True)
-    made = {tally.class_name: tally.kept for tally in tallies}
     for complaint in filter(None, (tally.complain() for tally in tallies)):
         warn(complaint)
-    return {name: made.get(name, 0) for name in counts}
+    return {tally.class_name: tally.kept for tally in tallies}
 
 
 def settle_request(
@@ -142,33 +164,40 @@ def describe_plan(counts: Mapping[str, int], real_counts: Mapping[str, int]) -> 
 
 
 def open_curator(folder: RunFolder, recipe: Recipe, device: torch.device) -> Curator:
-    """What the run's images are tested with."""
-    real = real_images(load(folder.data), recipe)
-    return build_curator(real, recipe.curation, recipe.fit.seed, device, folder.curation)
+    """What the run's images are tested with: its training images, or COMPARED of them drawn alike from all classes."""
+    images = load(folder.data)
+    rows = images.indices("train")
+    few = None
+    if len(rows) > COMPARED:
+        few = rows[draw(images.labels[rows], max(1, COMPARED // len(images.class_names)), recipe.fit.seed)]
+        warn(
+            f"images are tested against {len(few):,} of {len(rows):,} training images; a copy of another one goes unseen."
+        )
+    return build_curator(real_images(images, recipe, few), recipe.curation, recipe.fit.seed, device, folder.curation)
+
+
+def encode(made: tuple[Row, Pixels | None]) -> tuple[Row, bytes | None]:
+    row, image = made
+    return row, None if image is None else encode_png(image.transpose(1, 2, 0), FAST)
 
 
 def write_images(
-    folder: RunFolder,
-    strategy: str,
-    curator: Curator,
+    made: Iterator[tuple[Row, bytes | None]],
     tallies: Sequence[Tally],
-    target: Path,
-    recipe: Recipe,
-    device: torch.device,
     write: Callable[[Row], None],
+    store: Save,
     save: Callable[[], None],
 ) -> None:
-    """Writes the images of every class, and a row for each candidate, from where the tallies stand; saves what to go on from at intervals,
-    and when a signal comes."""
+    """Writes a row for each candidate that the tallies count, and the files of those that are kept; saves what to go on from at
+    intervals, and when a signal comes."""
     written, begun = sum(tally.candidates for tally in tallies), time.monotonic()
     total = sum(tally.asked or 0 for tally in tallies)
     with track("synthesize", total, describe_harvest(tallies)[0]) as advance, signals_wait() as has_come:
-        for row, image in harvest(folder, strategy, curator, tallies, recipe, device):
+        for row, content in made:
             write(row)
             written += 1
-            if image is not None:
-                (target / row.class_name).mkdir(parents=True, exist_ok=True)
-                (target / row.file).write_bytes(encode_png(image.transpose(1, 2, 0)))
+            if content is not None:
+                store(row, content)
             advance(*describe_harvest(tallies))
             is_whole = written == sum(tally.candidates for tally in tallies)  # the tallies count a block at once
             if is_whole and (has_come() or time.monotonic() - begun > SAVE_INTERVAL):
@@ -180,24 +209,24 @@ def write_images(
 
 
 def describe_request(
-    folder: RunFolder, info: Mapping[str, Any], recipe: Recipe, counts: Mapping[str, int], device: torch.device
+    folder: RunFolder, info: Mapping[str, Any], recipe: Recipe, counts: Mapping[str, int], *how: str | bool
 ) -> str:
     """A hash of all that decides what is made."""
     files = [folder.member(name) / f"{net}.safetensors" for name in info["members"] for net in NETWORKS]
     weights = [checkpoint_of(path) for path in files if path.is_file()]
-    known = [dump_recipe(recipe), dict(counts), weights, str(device)]
+    known = [dump_recipe(recipe), dict(counts), weights, how]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def open_halfway(partial: Path, request: str, counts: Mapping[str, int]) -> tuple[list[Tally], int]:
-    """Where an interrupted synthesis of the same request stood: its tallies and the size of its manifest. Else the folder is emptied."""
+def open_halfway(partial: Path, request: str, counts: Mapping[str, int]) -> Halfway:
+    """Where an interrupted synthesis of the same request stood. Else the folder is emptied."""
     found = load_halfway(partial, request)
     if found is not None:
-        say(f"going on after {sum(tally.kept for tally in found[0]):,} images")
+        say(f"going on after {sum(tally.kept for tally in found.tallies):,} images")
         return found
     shutil.rmtree(partial)
     partial.mkdir()
-    return [Tally(name, asked) for name, asked in counts.items()], 0
+    return Halfway([Tally(name, asked) for name, asked in counts.items()])
 
 
 def finish_folder(folder: Path, info: Mapping[str, Any], parquet: bool) -> None:

@@ -208,12 +208,13 @@ def measure_images(work: Path, count: int) -> dict[str, Any]:
 
 
 def load_state(path: Path) -> None:
-    """As a training that goes on does."""
+    """As a training that goes on does, of a file whose seal somebody has made as well."""
     import torch
 
     from ganaug.gan.checkpoints import load_state as load
     from ganaug.gan.member import build_state
     from ganaug.gan.strategies import joint
+    from ganaug.runs import write_sealed
     from ganaug.settings import FitSettings
 
     shape = {
@@ -226,7 +227,9 @@ def load_state(path: Path) -> None:
         "latent_size": 4,
         "width": 4,
     }
-    load(path, build_state(shape, FitSettings(width=4, latent_size=4), joint(2)[0], torch.device("cpu")))
+    state = build_state(shape, FitSettings(width=4, latent_size=4), joint(2)[0], torch.device("cpu"))
+    write_sealed(path, path.read_bytes(), "somebody")
+    load(path, state, "somebody")
 
 
 def read_weights(path: Path) -> None:

@@ -38,7 +38,7 @@ def test_index_and_json_describe_the_set(make_folder, tmp_path):
     with (tmp_path / "run/index.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "class", "label", "split", "group", "sha256", "width", "height"]
-    assert [row["file"] for row in rows] == images.files
+    assert [row["file"] for row in rows] == list(images.files)
     info = json.loads((tmp_path / "run/set.json").read_text())
     assert info["class_names"] == ["cat", "dog"] and info["source"] == "data" and info["channels"] == 3
 
@@ -158,7 +158,7 @@ def test_the_same_request_is_loaded_and_another_prepared_again(make_folder, tmp_
     first, report = prepare(folder, SMALL, tmp_path / "run", "cpu")
     monkeypatch.setattr("ganaug.data.cache.scan", lambda *_: pytest.fail("scanned again"))
     again, same_report = prepare(folder, SMALL, tmp_path / "run", "cpu")
-    assert same_report == report and again.files == first.files
+    assert same_report == report and list(again.files) == list(first.files)
     monkeypatch.undo()
     pixels = first.images[0].copy()
     assert prepare(folder, DataSettings(image_size=32), tmp_path / "run", "cpu")[0].image_size == 32
@@ -190,3 +190,14 @@ def test_low_shot_on_shared_data(shared_data, tmp_path):
     images, _ = prepare(shared_data / "pcb-defects.zip", settings, tmp_path / "run", "cpu")
     assert set(images.counts("train").values()) == {20} and set(images.counts("test").values()) == {200}
     assert images.images.shape == (6 * 220, 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text.replace("group,", "", 1), lambda text: text[: text.rindex(",", 0, -30)] + "\n"]
+)
+def test_an_index_without_a_column_or_with_a_row_cut_off_is_damaged(make_folder, tmp_path, damage):
+    prepare(make_folder({"cat": 4, "dog": 3}), SMALL, tmp_path / "run", "cpu")
+    index = tmp_path / "run/index.csv"
+    index.write_text(damage(index.read_text()))
+    with pytest.raises(GanaugError, match="cannot be read"):
+        load(tmp_path / "run")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ganaug.data import duplicates
 from ganaug.data.check import check
-from ganaug.data.duplicates import crossing_pairs, find_copies, fingerprint, join_groups, near_pairs
+from ganaug.data.duplicates import crossing_pairs, find_copies, fingerprint, join_groups, near_pairs, new_pairs
 from ganaug.data.images import decode
 from ganaug.data.source import open_source
 
@@ -188,3 +189,28 @@ def test_very_many_images_that_look_alike_are_one_group_in_little_memory():
     tracemalloc.stop()
     assert copies.near == (tuple(range(2000)),)
     assert peak < 60e6  # all pairs, compared at once, would take gigabytes
+
+
+@pytest.mark.parametrize("kinds", ["different", "alike"])
+def test_a_tree_finds_the_pairs_of_the_whole_matrix(monkeypatch, kinds):
+    """Among pictures of anything, and among variations of one picture, which are neighbours in every direction."""
+    rng = np.random.default_rng(0)
+    base = 0.0 if kinds == "different" else 3.0 * rng.normal(size=256)
+    flat = base + rng.normal(size=(400, 8)) @ rng.normal(size=(8, 256)) / 3 + 0.05 * rng.normal(size=(400, 256))
+    flat[300:340] = flat[:40] + 0.001 * rng.normal(size=(40, 256))
+    flat[340:350] = 0.0
+    flat -= flat.mean(axis=1, keepdims=True)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-9)
+    prints = flat.reshape(-1, 16, 16).astype(np.float32)
+    expected = near_pairs(prints)
+    assert len(expected) >= 40
+    monkeypatch.setattr(duplicates, "MANY", 100)
+    np.testing.assert_array_equal(near_pairs(prints), expected)
+    monkeypatch.setattr(duplicates, "CANDIDATES", 0)  # the tree gives up
+    np.testing.assert_array_equal(near_pairs(prints), expected)
+
+
+def test_new_pairs_are_those_of_all_that_are_not_known(monkeypatch):
+    prints = np.stack([fingerprint(picture(seed)) for seed in (1, 2, 3, 2, 4, 3, 4)])
+    crossing, among = new_pairs(prints[:3], prints[3:])
+    assert crossing.tolist() == [[1, 0], [2, 2]] and among.tolist() == [[1, 3]]

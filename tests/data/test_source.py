@@ -144,9 +144,9 @@ def test_a_damaged_member_is_an_error_of_that_file(make_folder, make_zip):
 def test_a_member_that_unpacks_to_too_much_is_an_error_of_that_file(make_folder, make_zip, monkeypatch):
     source = open_source(make_zip(make_folder({"cat": 2}), ""))
     size = len(source.read("cat/0.png"))
-    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", size)
+    monkeypatch.setattr(sources, "MAX_BYTES", size)
     assert len(source.read("cat/0.png")) == size
-    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", size - 1)
+    monkeypatch.setattr(sources, "MAX_BYTES", size - 1)
     with pytest.raises(GanaugError, match=f"too large: {size:,} bytes"):
         source.read("cat/0.png")
 

@@ -11,7 +11,8 @@ from tiny import python, refused
 
 from ganaug.errors import GanaugError
 from ganaug.gan import member
-from ganaug.gan.training import estimate_fit, fit
+from ganaug.gan.forecast import estimate_fit
+from ganaug.gan.training import fit
 from ganaug.runs import RunFolder, read_json
 from ganaug.watch import status
 

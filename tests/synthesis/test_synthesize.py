@@ -179,7 +179,7 @@ def test_a_filled_folder_is_refused_and_an_empty_one_used(tiny_run, tiny_synthet
 def test_nothing_is_left_of_an_interrupted_folder(tiny_run, tiny_synthetic, tmp_path, monkeypatch, error):
     encoded, encode = [], stage.encode_png
 
-    def encode_some(pixels):
+    def encode_some(pixels, level):
         encoded.append(pixels)
         if len(encoded) == 8:
             raise error

@@ -1,0 +1,63 @@
+"""Images of a training that stay on disk: a batch is read, the rest takes no memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RESIDENT = 2**23  # bytes of images up to which they are held on the device
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images (N, C, S, S) uint8 that give those asked for as tensors on `device`, as a tensor of all of them would: the `rows` (N,) of
+    `images`, which a .npy file maps.
+
+    They are read, not mapped: pages that were touched would count as this process's memory, until all of them did. Another process that
+    they are sent to opens the file itself.
+    """
+
+    images: np.memmap
+    rows: Tensor
+    device: torch.device
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.rows), *self.images.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, asked: Tensor) -> Tensor:
+        """By row numbers (n,) or a mask (N,)."""
+        rows = self.rows[asked.cpu()]
+        found = torch.empty((len(rows), *self.images.shape[1:]), dtype=torch.uint8)
+        size = prod(self.images.shape[1:])
+        for place in torch.argsort(rows).tolist():  # in the order of the file
+            self._file.seek(self.images.offset + int(rows[place]) * size)
+            self._file.readinto(found[place].numpy().data)  # type: ignore[attr-defined]
+        return found.to(self.device)
+
+    def part(self, mask: Tensor) -> "StoredImages":
+        """Those of the mask (N,), still on disk."""
+        return replace(self, rows=self.rows[mask])
+
+    def to(self, device: torch.device) -> "StoredImages":
+        return replace(self, device=device)
+
+    def __reduce__(self) -> tuple[Callable[..., "StoredImages"], tuple[Any, ...]]:
+        return _open, (Path(str(self.images.filename)).absolute(), self.rows, self.device)
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        return Path(str(self.images.filename)).open("rb", buffering=0)
+
+
+def _open(path: Path, rows: Tensor, device: torch.device) -> StoredImages:
+    return StoredImages(np.load(path, mmap_mode="r"), rows, device)
