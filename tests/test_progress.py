@@ -158,6 +158,7 @@ with track("GANs", 2, expected=90) as outer:
 def test_on_a_terminal_there_is_one_bar_below_the_lines():
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    environment.pop("NO_COLOR", None)  # without colours a bar is drawn otherwise
     with subprocess.Popen([sys.executable, "-c", SCREEN], stderr=theirs, env=environment) as process:
         os.close(theirs)
         seen = b""

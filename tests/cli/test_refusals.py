@@ -33,11 +33,11 @@ BAD_FITS = {
     "no recipe": (lambda few, tmp: ("fit", few, "-n", "--recipe", tmp / "nowhere.yaml"), "cannot be read"),
     "budget": (lambda few, tmp: ("run", few, "--out", tmp / "all", "--budget", "soon"), "expected a duration"),
     "diverging": (
-        lambda few, tmp: ("fit", few, "--out", tmp / "run", *FIT, "--set", "fit.learning_rate=1e30"),
+        lambda few, tmp: ("fit", few, "--out", tmp / "run", *FIT, "--set", "fit.learning_rate=1e9"),
         "diverged",
     ),
     "too large": (
-        lambda few, tmp: ("fit", few, "--out", tmp / "run", *FIT, "--set", "fit.width=10000000000"),
+        lambda few, tmp: ("fit", few, "--out", tmp / "run", *FIT, "--set", "fit.width=1000000"),
         "out of memory",
     ),
 }
