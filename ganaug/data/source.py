@@ -39,7 +39,7 @@ OWN_FILES = (  # that ganaug writes beside the folders of the classes
     "manifest.csv",
     "manifest.parquet",
     "shards.json",
-    "metadata.csv",
+    "metadata.jsonl",
     LABEL_FILE,
     "curation.json",
     "curation.html",

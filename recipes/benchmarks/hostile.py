@@ -18,6 +18,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -228,8 +229,10 @@ def load_state(path: Path) -> None:
         "width": 4,
     }
     state = build_state(shape, FitSettings(width=4, latent_size=4), joint(2)[0], torch.device("cpu"))
-    write_sealed(path, path.read_bytes(), "somebody")
-    load(path, state, "somebody")
+    with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
+        sealed = Path(folder) / path.name
+        write_sealed(sealed, path.read_bytes(), "somebody")
+        load(sealed, state, "somebody")
 
 
 def read_weights(path: Path) -> None:
