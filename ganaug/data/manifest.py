@@ -18,7 +18,7 @@ import pandas as pd
 from ..errors import GanaugError
 from ..runs import written_whole
 from ..spreadsheet import protect, restore
-from .source import SUFFIXES, Source
+from .source import MAX_NAME, SUFFIXES, Source
 
 NAME, PARQUET_NAME = "manifest.csv", "manifest.parquet"
 TEMPORARY = f".{NAME}.tmp"  # while the folder is filled
@@ -136,9 +136,10 @@ def locate(folder: Path, file: str) -> Path:
     parts = PurePosixPath(file).parts
     path = folder / file
     plain = bool(parts) and file == "/".join(parts) and not {"..", "/"} & set(parts) and "\0" not in file
+    plain = plain and all(len(part.encode()) <= MAX_NAME for part in parts)
     if not plain or not file.lower().endswith(SUFFIXES) or (os.name == "nt" and {":", "\\"} & set(file)):
         raise GanaugError(
-            f"{folder / NAME} names the file {file!r}; expected the path of an image inside the folder, such as <class>/a.png."
+            f"{folder / NAME} names the file {file[:MAX_NAME]!r}; expected the path of an image inside the folder, such as <class>/a.png."
         )
     if path.is_symlink() or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise GanaugError(
