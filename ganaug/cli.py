@@ -60,6 +60,7 @@ def main(ctx: click.Context, quiet: bool) -> None:
     DATA is a folder of class folders, or a zip of one. Each command says more: ganaug fit --help
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged images are told of by name
+    warnings.filterwarnings("ignore", message=r"\d+ tasks (have been|which were)")  # joblib's, when a signal has come
     handler = Lines()
     handler.setFormatter(PlainLines())
     LOGGER.handlers = [handler]

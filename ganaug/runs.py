@@ -1,11 +1,13 @@
 """Files that outlive a process: the layout of a run's folder, atomic JSON and weights, versions."""
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -151,7 +153,7 @@ def filled_whole(target: Path, progress: str | None = None) -> Iterator[Path]:
         try:
             with naming(target):
                 yield partial
-                sync_disks()
+                sync_disk(partial)
                 if target.exists():
                     target.rmdir()
                 partial.rename(target)
@@ -188,10 +190,17 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def sync_disks() -> None:
-    """Waits until all that was written is on the disks, where the system can tell: at once, where thousands of small files, each on its
-    own, take seconds."""
-    if hasattr(os, "sync"):
+def sync_disk(folder: Path) -> None:
+    """Waits until all that was written to the folder's file system is on the disk, where the system can tell: at once, where thousands
+    of small files, each on its own, take seconds."""
+    if sys.platform == "linux":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(handle):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+        finally:
+            os.close(handle)
+    elif hasattr(os, "sync"):
         os.sync()
 
 

@@ -207,11 +207,13 @@ def rewrite_manifest(folder: Path, decisions: Mapping[str, bool]) -> None:
 
 
 def real_files(source: Source) -> set[str]:
-    """The files of a synthetic folder or zip that are copies of real images; none where it has no manifest of ganaug's."""
+    """The files of a synthetic folder or zip that are copies of real images; none where it has no manifest of ganaug's. Raises
+    `GanaugError` for a manifest that cannot be read."""
     if NAME not in source.ignored:
         return set()
+    content = source.read(NAME)
     try:
-        table = read_rows(io.BytesIO(source.read(NAME)), NAME)
+        table = read_rows(io.BytesIO(content), NAME)
     except GanaugError:  # another tool's
         return set()
     return set(table.loc[table["source"] == "real", "file"])

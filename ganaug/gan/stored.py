@@ -1,5 +1,6 @@
 """Images of a training that stay on disk: a batch is read, the rest takes no memory."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RESIDENT = 2**23  # bytes of images up to which they are held on the device
+RESIDENT = {"cpu": 2**23, "cuda": 2**31}  # bytes of images up to which they are held on the device
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class StoredImages:
         size = prod(self.images.shape[1:])
         for place in torch.argsort(rows).tolist():  # in the order of the file
             self._file.seek(self.images.offset + int(rows[place]) * size)
-            self._file.readinto(found[place].numpy().data)  # type: ignore[attr-defined]
+            if self._file.readinto(found[place].numpy().data) != size:  # type: ignore[attr-defined]
+                raise OSError(errno.EIO, "is truncated", str(self.images.filename))
         return found.to(self.device)
 
     def part(self, mask: Tensor) -> "StoredImages":

@@ -109,7 +109,9 @@ def _share_out(recipe: Recipe, part: Part) -> Recipe:
 
 
 def _format_resumption(data: str | Path, folder: RunFolder) -> str:
-    """The command that goes on with a training in several processes."""
+    """How to go on with a training in several processes: the command, or where nothing was saved yet, its own."""
+    if not folder.info.is_file():
+        return "the same command."
     command = [
         "torchrun",
         "--nproc-per-node",
@@ -119,7 +121,7 @@ def _format_resumption(data: str | Path, folder: RunFolder) -> str:
         "fit",
         str(data),
     ]
-    return shlex.join([*command, "--out", str(folder.root), *(["--resume"] if folder.info.is_file() else [])])
+    return shlex.join([*command, "--out", str(folder.root), "--resume"])
 
 
 def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int, device: str) -> None:
@@ -265,7 +267,11 @@ def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tupl
         held_out = held_out[draw(images.labels[held_out], each, recipe.fit.seed)]
     held_out_ones = to_tensors(images, held_out, device)
     sure = images.unlabeled is not None and images.unlabeled.labels is not None
-    if isinstance(images.images, np.memmap) and images.images[:1].nbytes * len(train) > RESIDENT and not sure:
+    if (
+        isinstance(images.images, np.memmap)
+        and images.images[:1].nbytes * len(train) > RESIDENT[device.type]
+        and not sure
+    ):
         stored = StoredImages(images.images, torch.from_numpy(train), device)
         return TrainingImages(stored, torch.from_numpy(images.labels[train])), held_out_ones
     labeled = to_tensors(images, train, device)

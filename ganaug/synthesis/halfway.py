@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.manifest import NAME as MANIFEST
 from ..data.manifest import TEMPORARY, parse_files
 from ..errors import GanaugError
 from ..runs import SCHEMA, written_whole
@@ -17,7 +18,7 @@ from .tally import Pair, Tally
 from .writing import Shard, cut, cut_shards
 
 NAME = ".halfway.npz"
-SAVE_INTERVAL = 10.0  # seconds between two savings
+SAVE_INTERVAL, SHOW_INTERVAL = 10.0, 0.2  # seconds between two savings, and two signs of progress
 ARRAYS = ("seen", "taken", "distances")
 
 
@@ -64,6 +65,8 @@ def load_halfway(folder: Path, request: str) -> Halfway | None:
                 return None
             tallies = [_tally_of(k, values, stored) for k, values in enumerate(found["tallies"])]
         shards = [Shard(**values) for values in found["shards"]]
+        if (folder / MANIFEST).is_file():  # it was being finished
+            (folder / MANIFEST).replace(folder / TEMPORARY)
         cut(folder / TEMPORARY, found["size"])
         cut_shards(folder, shards)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

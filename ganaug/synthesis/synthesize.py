@@ -31,14 +31,14 @@ from ..runs import (
     filled_whole,
     open_run,
     read_json,
-    sync_disks,
+    sync_disk,
     write_json,
     write_text,
 )
 from ..sessions import signals_wait
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
-from .halfway import NAME, SAVE_INTERVAL, Halfway, load_halfway, save_halfway
+from .halfway import NAME, SAVE_INTERVAL, SHOW_INTERVAL, Halfway, load_halfway, save_halfway
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
 from .raw import make_raw
@@ -97,7 +97,7 @@ def synthesize(
     with filled_whole(target, progress=NAME) as partial:
         refuse_filled(target)
         say(describe_plan(counts, real_counts))
-        request = describe_request(folder, info, resolved, counts, str(place), raw, shards)
+        request = describe_request(folder, info, resolved, counts, str(place), raw, shards, with_real is not None)
         halfway = open_halfway(partial, request, counts)
         tallies = halfway.tallies
         real = [] if with_real is None else copy_real(folder, with_real, partial)
@@ -106,7 +106,7 @@ def synthesize(
         with manifest_writer(partial, halfway.size) as write, writer as store:
 
             def save() -> None:
-                sync_disks()
+                sync_disk(partial)
                 halfway.size = (partial / TEMPORARY).stat().st_size
                 save_halfway(partial, request, halfway)
 
@@ -190,7 +190,8 @@ def write_images(
 ) -> None:
     """Writes a row for each candidate that the tallies count, and the files of those that are kept; saves what to go on from at
     intervals, and when a signal comes."""
-    written, begun = sum(tally.candidates for tally in tallies), time.monotonic()
+    written = sum(tally.candidates for tally in tallies)
+    begun = shown = time.monotonic()
     total = sum(tally.asked or 0 for tally in tallies)
     with track("synthesize", total, describe_harvest(tallies)[0]) as advance, signals_wait() as has_come:
         for row, content in made:
@@ -198,10 +199,13 @@ def write_images(
             written += 1
             if content is not None:
                 store(row, content)
-            advance(*describe_harvest(tallies))
-            is_whole = written == sum(tally.candidates for tally in tallies)  # the tallies count a block at once
-            if is_whole and (has_come() or time.monotonic() - begun > SAVE_INTERVAL):
-                begun = time.monotonic()
+            now = time.monotonic()
+            if now - shown > SHOW_INTERVAL:
+                shown = now
+                advance(*describe_harvest(tallies))
+            due = has_come() or now - begun > SAVE_INTERVAL
+            if due and written == sum(tally.candidates for tally in tallies):  # the tallies count a block at once
+                begun = now
                 save()
                 if has_come():
                     return
@@ -219,11 +223,16 @@ def describe_request(
 
 
 def open_halfway(partial: Path, request: str, counts: Mapping[str, int]) -> Halfway:
-    """Where an interrupted synthesis of the same request stood. Else the folder is emptied."""
+    """Where an interrupted synthesis of the same request stood, or the beginning. Raises `GanaugError` where the folder holds one of
+    another request."""
     found = load_halfway(partial, request)
     if found is not None:
         say(f"going on after {sum(tally.kept for tally in found.tallies):,} images")
         return found
+    if (partial / NAME).is_file():
+        raise GanaugError(
+            f"{partial} holds an interrupted synthesis with other settings. Repeat its command, delete that folder, or give another --out."
+        )
     shutil.rmtree(partial)
     partial.mkdir()
     return Halfway([Tally(name, asked) for name, asked in counts.items()])

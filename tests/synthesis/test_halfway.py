@@ -115,16 +115,6 @@ def test_a_signal_stops_after_the_block_and_says_how_to_go_on(tiny_run, tmp_path
     assert files_of(tmp_path / "out") == whole
 
 
-def test_another_request_begins_anew(tiny_run, tmp_path, monkeypatch):
-    make(tiny_run, tmp_path / "wanted", seed=1)
-    with monkeypatch.context() as patch:
-        at_block(patch, 4, kill)
-        with pytest.raises(Killed):
-            make(tiny_run, tmp_path / "out")
-    make(tiny_run, tmp_path / "out", seed=1)
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "wanted")
-
-
 def test_a_damaged_state_is_named(tiny_run, tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch:
         at_block(patch, 4, kill)
@@ -167,3 +157,26 @@ def test_pieces_of_a_study_that_were_swapped_are_named(tmp_path):
     (tmp_path / "b.npz").replace(tmp_path / "a.npz")
     with pytest.raises(GanaugError, match=r"a\.npz cannot be read: it is that of another training, b"):
         _read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("how", [{}, {"raw": True}, {"raw": True, "shards": True}])
+def test_killed_while_the_folder_is_finished(tiny_run, tmp_path, monkeypatch, how):
+    recipe = {"synthesize": {"per_class": 6}, "curation": CURATION}
+    synthesize.synthesize(tiny_run, tmp_path / "whole", recipe=recipe, device="cpu", **how)
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesize, "write_text", lambda path, text: kill())  # of the recipe: the manifest is there
+        with pytest.raises(Killed):
+            synthesize.synthesize(tiny_run, tmp_path / "out", recipe=recipe, device="cpu", **how)
+    synthesize.synthesize(tiny_run, tmp_path / "out", recipe=recipe, device="cpu", **how)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_an_interrupted_synthesis_is_not_lost_to_another_request(tiny_run, tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        at_block(patch, 3, kill)
+        with pytest.raises(Killed):
+            make(tiny_run, tmp_path / "out")
+    with pytest.raises(GanaugError, match="holds an interrupted synthesis with other settings"):
+        make(tiny_run, tmp_path / "out", seed=5)
+    make(tiny_run, tmp_path / "out")
+    assert files_of(tmp_path / "out") == whole
