@@ -28,11 +28,15 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+class Busy(GanaugError):
+    """Another process is at work in the folder."""
+
+
 @contextmanager
 def sole(lock: Path, folder: Path) -> Iterator[None]:
     """In the block no other process is at work in `folder`: all of them hold the file `lock` while they are. It is a lock of the
     operating system, which ends with the process however that dies; the file goes with it, and so does a folder that was made for
-    nothing else. Raises `GanaugError` where another process holds it."""
+    nothing else. Raises `Busy` where another process holds it."""
     from filelock import FileLock, Timeout
 
     home = lock.parent
@@ -44,7 +48,7 @@ def sole(lock: Path, folder: Path) -> Iterator[None]:
     try:
         held.acquire()
     except Timeout:
-        raise GanaugError(
+        raise Busy(
             f"another process is at work in {folder}. Wait until it has ended, or give another --out; nothing was changed."
         ) from None
     failure: BaseException | None = None

@@ -18,6 +18,7 @@ from ..data.images import Pixels
 from ..devices import resolve_precision
 from ..gan.judge import AUGMENT
 from ..measures import Features
+from ..sessions import Busy
 from ..settings import CurationSettings, Recipe
 from .filters import Evidence, Indices, Limits, Values
 from .memorization import Nearest, copy_limits, find_nearest, prepare_real
@@ -111,12 +112,11 @@ def find_referees(real: RealImages, seed: int, device: torch.device, store: Path
     if store is not None:
         try:
             save_referees(store, referees)
-        except OSError:
-            if not (store / "referees.json").is_file():
+        except (OSError, Busy) as error:  # another process was faster, or is about to be
+            if (store / "referees.json").is_file():
+                return load_referees(store, len(real.labels), num_classes, size, channels, device)
+            if not isinstance(error, Busy):
                 raise
-            return load_referees(
-                store, len(real.labels), num_classes, size, channels, device
-            )  # another process was faster
     return referees
 
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganaug.gan import judge
+from ganaug.sessions import Busy
 from ganaug.settings import CurationSettings
+from ganaug.synthesis import curation
 from ganaug.synthesis import referees as stage
 from ganaug.synthesis.curation import RealImages, build_curator, choose_spread, examine_candidates
 from ganaug.synthesis.filters import near_enough
@@ -91,6 +93,18 @@ def test_referees_are_stored_and_loaded(curator, tmp_path):
     images = bars(3, seed=5)[0]
     before, after = (stage.ask(found, images) for found in (curator.referees, again))
     np.testing.assert_allclose(after.probabilities, before.probabilities, atol=1e-6)
+
+
+def test_referees_that_another_process_is_storing_are_used_unsaved(curator, tmp_path, monkeypatch):
+    def held(store, referees):
+        raise Busy("another process is at work")
+
+    monkeypatch.setattr(curation, "train_referees", lambda *_: curator.referees)
+    monkeypatch.setattr(curation, "save_referees", held)
+    assert curation.find_referees(curator.real, 0, CPU, tmp_path) is curator.referees
+    save_referees(tmp_path / "kept", curator.referees)
+    found = curation.find_referees(curator.real, 0, CPU, tmp_path / "kept")
+    assert found is not curator.referees and found.folds.tolist() == curator.referees.folds.tolist()
 
 
 def test_other_real_images_pass_and_wrong_classes_and_copies_do_not(curator):
