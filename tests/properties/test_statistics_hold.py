@@ -46,8 +46,8 @@ def studies(draw):
     return truth, arm, baseline, num_classes, gans, groups
 
 
-def same(found, expected, of=lambda difference: difference):
-    """Whether both say the same of each metric, but for the order of single repetitions."""
+def assert_same(found, expected, of=lambda difference: difference):
+    """Both say the same of each metric, but for the order of single repetitions."""
     assert found.keys() == expected.keys()
     for metric in found:
         for name in ("mean", "low", "high", "p_value", "of_repetitions", "of_images", "num_units", "image_freedom"):
@@ -87,7 +87,7 @@ def test_an_interval_without_zero_is_a_small_p_value(study):
 @given(studies())
 def test_exchanged_arms_turn_the_sign_alone(study):
     truth, arm, baseline, *rest = study
-    same(paired_differences(truth, baseline, arm, *rest), paired_differences(*study), mirrored)
+    assert_same(paired_differences(truth, baseline, arm, *rest), paired_differences(*study), mirrored)
 
 
 @given(studies())
@@ -112,7 +112,7 @@ def test_neither_the_order_of_images_nor_of_repetitions_counts(study, random):
         gans and [gans[row] for row in rows],
         None if groups is None else groups[columns],
     )
-    same(shuffled, paired_differences(*study))
+    assert_same(shuffled, paired_differences(*study))
 
 
 @given(studies(), st.permutations(range(4)))
@@ -125,7 +125,7 @@ def test_classes_have_no_order(study, order):
     def new_name(metric):
         return metric if class_of(metric) is None else class_metric(renamed[class_of(metric)])
 
-    same(found, {new_name(metric): difference for metric, difference in expected.items()})
+    assert_same(found, {new_name(metric): difference for metric, difference in expected.items()})
 
 
 @given(studies())
@@ -133,7 +133,7 @@ def test_groups_and_gans_of_one_are_none(study):
     truth, arm, baseline, num_classes, *_ = study
     alone = paired_differences(truth, arm, baseline, num_classes)
     gans, groups = list(range(len(arm)))[::-1], 7 * np.arange(len(truth))
-    same(paired_differences(truth, arm, baseline, num_classes, gans, groups), alone)
+    assert_same(paired_differences(truth, arm, baseline, num_classes, gans, groups), alone)
 
 
 @given(studies())
@@ -181,7 +181,7 @@ def test_an_interval_over_splits_holds_the_mean_of_their_means(splits, ratio, co
     assert found.mean == pytest.approx(np.mean([np.mean(values) for values in splits]), **ALMOST)
     assert found.low < found.mean < found.high and 0 <= found.p_value <= 1 and found.num_units == len(splits)
     turned = resampled_differences([{metric: -np.array(values)} for values in splits], ratio, counts)[metric]
-    same({metric: turned}, {metric: found}, mirrored)
+    assert_same({metric: turned}, {metric: found}, mirrored)
     wider = resampled_differences([{metric: np.array(values)} for values in splits], 2 * ratio, counts)[metric]
     assert wider.high - wider.low > found.high - found.low  # more test for each training image
 
