@@ -125,6 +125,8 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
         raise GanaugError(
             f"{path} lacks the columns {', '.join(sorted(missing))}; it was not written by ganaug synthesize."
         )
+    if unknown := sorted({str(value) for value in table["source"]} - {"real", "synthetic"}):
+        raise GanaugError(f"{path} says {unknown[0]!r} under source; expected real or synthetic in every row.")
     if "kept" in table and (wrong := [value for value in table["kept"] if isinstance(value, str)]):
         raise GanaugError(f"{path} says {wrong[0]!r} under kept; expected True or False in every row.")
     return _with_decisions(table, pending) if pending else table

@@ -77,6 +77,13 @@ def refuse_shape(shape: Shape) -> None:
         raise ValueError(f"the family {str(shape['family'])[:40]!r} is not known")
     if not 4 <= shape["image_size"] <= LARGEST_SIDE:
         raise ValueError(f"images have 4 to {LARGEST_SIDE} pixels a side")
+    counts = {
+        "classes": len(shape["class_counts"]),
+        **{name: shape[name] for name in ("channels", "latent_size", "width")},
+    }
+    for name, count in counts.items():
+        if not count > 0:
+            raise ValueError(f"{name} must be above 0, not {str(count)[:40]}")
 
 
 def network_shape(data: TrainingData, member: Member, settings: FitSettings) -> Shape:

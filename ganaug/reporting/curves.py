@@ -101,7 +101,7 @@ def _thin(values: Sequence[int], most: int) -> list[int]:
 
 
 def _short_count(value: float) -> str:
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+    return f"{round(value / 1000, 2):g}k" if value >= 1000 else f"{value:g}"
 
 
 def draw_gan(table: Table, name: str) -> list[tuple[str, Markup]]:
@@ -124,7 +124,7 @@ def _draw_gan_panel(table: Table, title: str, words: dict[str, str], name: str) 
     members = _members(table)
     for (column, word), colour in zip(words.items(), SERIES, strict=False):
         for rows in members:
-            x, y = _finite(_steps(table)[rows], table.numbers(column)[rows])
+            x, y = _without_stub(*_finite(_steps(table)[rows], table.numbers(column)[rows]))
             axes.plot(
                 *average(x, y),
                 color=colour,
@@ -253,6 +253,12 @@ def _legend(axes: Axes, handles: Sequence[Line2D], columns: int = 2) -> None:
 def _finite(x: Column, y: Column) -> tuple[Column, Column]:
     keep = np.isfinite(x) & np.isfinite(y)
     return x[keep], y[keep]
+
+
+def _without_stub(x: Column, y: Column) -> tuple[Column, Column]:
+    """Rows are means over the steps since the row before: one over few steps, at the end, would look like a sudden turn."""
+    is_stub = len(x) > 2 and x[-1] - x[-2] < (x[-2] - x[-3]) / 2
+    return (x[:-1], y[:-1]) if is_stub else (x, y)
 
 
 def average(x: Column, y: Column, most: int = MOST_POINTS) -> tuple[Column, Column]:

@@ -75,7 +75,7 @@ def describe_study(study: Study) -> dict[str, Any]:
     result = study.result
     return {
         "result": result,
-        "headline": words.split_headline(result.sentence),
+        "headline": words.split_headline(words.typeset(result.sentence)),
         "word": VERDICT_WORDS[result.verdict],
         "label": DEMO_LABEL if result.preset == "demo" else "",
         "subject": describe_subject(result),

@@ -13,7 +13,7 @@ from .words import shorten
 SIDE, MARGIN, CROSS = 640, 26, 4  # of the map and half a cross, in its own units
 SHEET_COLUMNS = 10
 MOST_NAMED = 24  # classes up to which their names stand on the map
-NAME_LETTERS, LETTER_WIDTH, LINE_HEIGHT = 13, 11.0, 22.0  # of such a name; the others in units of the map
+NAME_LETTERS, LETTER_WIDTH, LINE_HEIGHT = 13, 13.0, 24.0  # of such a name; the others in units of the map
 CORE = 0.95  # of the images of a class, above which its name stands: a stray one does not move it
 MAP_TILE = 144  # CSS pixels, about, of the thumbnail that is looked at
 WALK_GAP = 2  # pixels between two walks

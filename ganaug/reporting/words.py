@@ -138,6 +138,11 @@ def deviation(values: Sequence[float | None]) -> float | None:
     return math.sqrt(sum((value - centre) ** 2 for value in present) / (len(present) - 1))
 
 
+def typeset(text: str) -> str:
+    """Numbers of a plain sentence as the page writes them: `'-2.4 points, 95 %' -> '−2.4 points, 95%'`."""
+    return re.sub(r"(?<=\d) %", "%", re.sub(r"(?<!\S)-(?=\d)", "\N{MINUS SIGN}", text))
+
+
 def split_headline(text: str) -> tuple[str, str]:
     """The first sentence, and the others: `'It helps. A lot.' -> ('It helps.', 'A lot.')`."""
     found = re.match(r"(.*?[a-z]\.) +(?=[A-Z])(.*)", text, flags=re.DOTALL)

@@ -22,10 +22,11 @@ from .arms import ARMS, BASELINE, MIXED
 from .case import Case, was_made_by
 from .comparison import Comparison, read_comparison, score_rows
 from .cost import read_losses
+from .design import Plan
 from .export import classifier_file
 from .pieces import classifier_size
 from .search import Choice
-from .statistics import METRICS, confusion_matrices, recalls, score
+from .statistics import METRICS, confusion_matrices, guessing_limit, recalls, score
 
 NUM_EXAMPLES = 20  # images of each class kept for the report
 FEW_SEEDS, FEW_TEST_IMAGES, FEW_GROUPS = 6, 200, 10
@@ -159,6 +160,13 @@ def _recall_lists(confusion: npt.NDArray[np.float64]) -> list[list[float | None]
 def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int]]) -> list[str]:
     """What a reader of the verdict must know, in plain sentences."""
     plan, settings, notes = case.plan, case.settings, []
+    if may_guess(plan, evidence):
+        side = case.images.image_size
+        notes.append(
+            f"On these test images {BASELINE} cannot be told from guessing, so that nothing is learned about augmentation. Look whether "
+            f"a person can tell the classes apart at {side} x {side} pixels (ganaug fit --image-size sets more), whether the labels are "
+            "right, and whether more images can be had."
+        )
     if plan.preset == "demo":
         notes.append(
             "The preset demo shows how it works and is no evidence: one GAN, mixing and training as set by default. "
@@ -221,6 +229,17 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
         pretrained = "pretrained" if settings.classifier_weights else "untrained"
         notes.append(f"The classifier is {settings.classifier}, {pretrained} at the start of every arm.")
     return notes
+
+
+def may_guess(plan: Plan, evidence: Evidence) -> bool:
+    """Whether the baseline's mean over the repetitions cannot be told from guessing."""
+    above = []
+    for split, truth in enumerate(evidence.truths):
+        mine = [repetition for repetition in plan.repetitions() if repetition.split == split]
+        predictions = evidence.predictions(BASELINE, mine)
+        confusion = confusion_matrices(truth, predictions, 1 + int(max(truth.max(), predictions.max())))
+        above.append(score(confusion)["balanced_accuracy"].mean() - guessing_limit(truth))
+    return bool(np.mean(above) < 0)
 
 
 def describe_convergence(case: Case, evidence: Evidence) -> list[str]:

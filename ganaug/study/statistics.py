@@ -68,6 +68,15 @@ def recalls(confusion: Floats) -> Floats:
     return recall
 
 
+def guessing_limit(truth: Labels, level: float = 0.05) -> float:
+    """The balanced accuracy on test images (N,) of these classes that a classifier which guesses reaches with probability `level`, by
+    the normal approximation. Repeated guesses share their test images, so that a mean of several is held to the same limit."""
+    counts = np.bincount(truth)
+    counts, share = counts[counts > 0], 1 / np.count_nonzero(counts)
+    variance = share**3 * (1 - share) * (1 / counts).sum()  # of the mean of the classes' recalls
+    return float(share + stats.norm.isf(level) * variance**0.5)
+
+
 def class_metric(class_index: int) -> str:
     """The name of a class's recall among the metrics of `paired_differences`."""
     return f"recall_{class_index}"

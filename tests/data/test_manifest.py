@@ -87,6 +87,13 @@ def test_other_words_than_true_and_false_are_refused(tmp_path, word):
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("row", ["a/0.png", "a/0.png,a,", "a/0.png,a,made"])
+def test_every_row_says_what_it_is(tmp_path, row):
+    (tmp_path / NAME).write_text(f"file,class,source,kept\n{row}\n")
+    with pytest.raises(GanaugError, match="expected real or synthetic"):
+        read_manifest(tmp_path)
+
+
 @pytest.mark.parametrize("file", ["../a/0.png", "/a/0.png", "a/../../b.png", "a/0.txt", ""])
 def test_an_image_lies_inside_the_folder(tmp_path, file):
     with pytest.raises(GanaugError, match="inside the folder"):

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from ganaug.gan import forecast, member, record, training
 from ganaug.gan.forecast import estimate_fit, format_estimate
 from ganaug.gan.strategies import STRATEGIES, member_steps
 from ganaug.gan.training import fit, split_images, training_data
-from ganaug.runs import open_run
+from ganaug.runs import RunFolder, open_run
 from ganaug.settings import FitSettings
 from ganaug.synthesis.synthesize import synthesize
 
@@ -397,6 +398,19 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path, monkeypatch, damage):
     state.write_bytes(damage(state.read_bytes()))
     with pytest.raises(GanaugError, match=r"state\.pt cannot be loaded: .*Delete it"):
         fit(digits, out, recipe=recipe, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("width", 0), ("channels", 0), ("latent_size", -1), ("class_counts", []), ("image_size", 0)]
+)
+def test_networks_of_nothing_are_refused(tiny_run, tmp_path, key, value):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    path = run / "members/joint/member.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"shape": stored["shape"] | {key: value}}))
+    with warnings.catch_warnings(), pytest.raises(GanaugError, match=r"member\.json is damaged: .*Fit again"):
+        warnings.simplefilter("error")
+        member.load_member(RunFolder(run), "joint")
 
 
 def test_an_estimate_writes_nothing_and_counts_what_fit_would_use(digits, tmp_path, monkeypatch):

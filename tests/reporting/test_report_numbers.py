@@ -45,6 +45,11 @@ def test_shorten_keeps_both_ends_on_one_line() -> None:
     assert words.shorten("two\nlines\x00", 20) == "two lines"
 
 
+def test_sentences_are_typeset() -> None:
+    plain = "No effect: -2.4 points, 95 % interval -15.3 to +10.6, of 'a-1' and x -y."
+    assert words.typeset(plain) == "No effect: −2.4 points, 95% interval −15.3 to +10.6, of 'a-1' and x -y."
+
+
 def test_counted_nouns() -> None:
     assert [words.counted(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
 
@@ -107,6 +112,13 @@ def test_curves_of_several_members_and_of_unknown_arms() -> None:
     assert len(draw_gan(table, "gan")) == 1
     assert "<use" in draw_gan(Table({"step": ["8"], "loss_d": ["0.5"]}), "gan")[0][1]  # a dot: no line has one point
     assert draw_classifiers(Table({"arm": ["other"], "update": ["1"], "loss": ["2"]}), ["scratch/real"], "curves")
+
+
+def test_a_last_row_over_few_steps_is_not_drawn() -> None:
+    steps, losses = ["10", "20", "30", "31"], ["1", "1", "1", "9"]
+    with_stub = draw_gan(Table({"step": steps, "loss_d": losses}), "gan")
+    assert with_stub == draw_gan(Table({"step": steps[:3], "loss_d": losses[:3]}), "gan")
+    assert with_stub != draw_gan(Table({"step": ["10", "20", "30", "36"], "loss_d": losses}), "gan")
 
 
 def test_a_single_candidate_without_log_loss_can_be_drawn() -> None:

@@ -1,6 +1,7 @@
 """Resampled splits, tests, sources of variance and what would settle a verdict; on arrays."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,17 +9,24 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ganaug.study.analysis import difference_rows
+from ganaug.settings import CompareSettings
+from ganaug.study.analysis import Evidence, difference_rows
+from ganaug.study.arms import BASELINE
+from ganaug.study.design import settle_plan
+from ganaug.study.record import may_guess
 from ganaug.study.statistics import (
     METRICS,
     Difference,
     McNemar,
+    confusion_matrices,
+    guessing_limit,
     holm,
     mcnemar,
     needed_images,
     needed_repetitions,
     paired_differences,
     resampled_differences,
+    score,
     variance_components,
 )
 from ganaug.study.verdict import judge
@@ -312,3 +320,30 @@ def test_holm_spares_the_question_that_was_decided_beforehand_in_its_metric_alon
     assert {row["verdict"] for row in difference_rows({pairs[0]: found[pairs[0]]}, pairs[0], 0.0)} == {"helps"}
     nothing = {pair: dict.fromkeys(METRICS, unsure) for pair in pairs}
     assert {row["verdict"] for row in difference_rows(nothing, pairs[0], 0.05)} == {"equivalent"}
+
+
+def test_one_guesser_in_twenty_passes_the_limit():
+    """Of unequal classes, one of them without a test image."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 3], [60, 25, 40])
+    guesses = rng.integers(0, 4, (4000, len(truth)))
+    guesses[guesses == 2] = 3  # whatever it prefers
+    reached = score(confusion_matrices(truth, guesses, 4))["balanced_accuracy"]
+    assert 0.03 < (reached > guessing_limit(truth)).mean() < 0.07
+    assert guessing_limit(np.repeat(truth, 100)) == pytest.approx(1 / 3, abs=0.02)
+    assert guessing_limit(truth) < 0.5
+
+
+def test_a_baseline_that_guesses_is_told_from_one_that_learned():
+    """Of two splits, of which one alone would be no evidence."""
+    plan = settle_plan(CompareSettings(preset="thorough", seeds=2, gans=1, splits=2), own_test=False, given_pool=False)
+    truth = np.tile(np.arange(3), 20)
+    right, guessed = np.eye(3)[truth], np.eye(3)[np.roll(truth, 7) % 3]
+
+    def evidence_of(*splits):
+        found = {(BASELINE, r): SimpleNamespace(probabilities=splits[r.split]) for r in plan.repetitions()}
+        return Evidence(found, [truth, truth], truth, [60, 60], (), [], 0, None, {})
+
+    assert may_guess(plan, evidence_of(guessed, guessed))
+    assert not may_guess(plan, evidence_of(right, guessed))
+    assert not may_guess(plan, evidence_of(right, right))
