@@ -174,7 +174,7 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
         )
     dropped = sorted(set().union(*case.copies.values()))
     if dropped:
-        notes.append(f"{len(dropped)} test images were left out, as copies of images that are trained on.")
+        notes.append(f"Test images left out, as copies of images that are trained on: {len(dropped)}.")
     for problem in read_json(case.run.check)["problems"]:
         if problem["kind"] == "label-conflict":
             notes.append(f"The check of the data found {problem['message']}; `ganaug check` names the files.")

@@ -73,11 +73,28 @@ def run_case(name: str, data: Path, work: Path) -> dict[str, Any]:
         shutil.copy(data / CASES[name][0], folder)
     begun, spent = time.monotonic(), processor_seconds()
     subprocess.run([sys.executable, *command_of(name)], check=True, cwd=folder)
-    study = json.loads((out / "study" / "study.json").read_text())
-    found = {
-        "commit": describe_commit(REPOSITORY),
+    cost = {
         "minutes": round((time.monotonic() - begun) / 60, 2),
         "processor_minutes": round((processor_seconds() - spent) / 60, 2),
+    }
+    found = {"commit": describe_commit(REPOSITORY), **cost, **describe_result(folder)}
+    picture_report(out / "report.html", PICTURES / f"report-{name}.webp")
+    write_json(kept, found)
+    return found
+
+
+def describe_result(folder: Path) -> dict[str, Any]:
+    """What the command has left there, and the report once more, both as if it had been typed in no particular place."""
+    out, place = folder / "result", f"{folder.resolve()}/"
+    for path in [path for path in (out / "study").rglob("*") if path.suffix in (".json", ".yaml", ".md")]:
+        path.write_text(path.read_text().replace(place, ""))
+    subprocess.run(
+        [sys.executable, "-m", "ganaug", "report", "result/study", "--out", "result/report.html"],
+        check=True,
+        cwd=folder,
+    )
+    study = json.loads((out / "study" / "study.json").read_text())
+    return {
         "verdict": study["verdict"],
         "sentence": study["sentence"],
         "arms": {
@@ -99,9 +116,6 @@ def run_case(name: str, data: Path, work: Path) -> dict[str, Any]:
         "report_bytes": (out / "report.html").stat().st_size,
         "images": judge_images(out),
     }
-    picture_report(out / "report.html", PICTURES / f"report-{name}.webp")
-    write_json(kept, found)
-    return found
 
 
 def processor_seconds() -> float:
