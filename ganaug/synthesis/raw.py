@@ -6,12 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 
 from ..data.images import FAST, encode_png
 from ..data.manifest import Row
 from ..gan.mixing import AnyGenerator
 from ..gan.strategies import STRATEGIES, generating_member
+from ..parallel import in_order
 from ..runs import RunFolder
 from ..settings import SynthesizeSettings
 from .harvest import open_member
@@ -75,9 +76,8 @@ def make_raw(
     if jobs is None:
         left = sum((tally.asked or 0) - tally.kept for tally in tallies)
         jobs = cpu_count() if device.type == "cpu" and left > FEW else 1
-    work = Parallel(jobs, return_as="generator", batch_size=1, pre_dispatch="2 * n_jobs")(map(delayed(make), tasks))
     by_name = {tally.class_name: tally for tally in tallies}
-    for task, found in zip(tasks, work, strict=True):
+    for task, found in zip(tasks, in_order(make, tasks, jobs), strict=True):
         tally = by_name[task.class_name]
         for number, (seed, content) in enumerate(found, task.begin):
             if number < tally.kept:
