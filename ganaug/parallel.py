@@ -13,7 +13,9 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 from .errors import GanaugError
 from .sessions import end_with
 
-AHEAD = 4  # tasks of each process that are handed out or done, but not taken yet: enough that no process waits for the next
+AHEAD = (
+    4  # tasks of each process that are handed out or done, but not taken yet: enough that no process waits for the next
+)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 Item = TypeVar("Item")

@@ -15,7 +15,7 @@ from ..gan.strategies import STRATEGIES, generating_member
 from ..parallel import in_order
 from ..runs import RunFolder
 from ..settings import SynthesizeSettings
-from .harvest import open_member
+from .harvest import open_member, opener
 from .sample import CHUNK, generate, image_seed
 from .tally import Tally
 
@@ -52,12 +52,12 @@ def make_raw(
     tallies, and goes on from what they count already. The images depend on neither `jobs`, by default a process for each core, nor on the
     number of images; each is made with one thread."""
     members = STRATEGIES[strategy](len(class_names))
-    tasks, checkpoints = [], {}
+    tasks, checkpoints, networks_of = [], {}, opener(folder, torch.device("cpu"))
     for tally in tallies:
         name, count = tally.class_name, tally.asked or 0
         index = class_names.index(name)
         member = generating_member(members, index)
-        checkpoints[name] = open_member(folder, member.name, torch.device("cpu"))[2] if count else ""
+        checkpoints[name] = networks_of(member.name)[2] if count else ""
         tasks += [
             Task(
                 folder.root.resolve(),
