@@ -30,7 +30,7 @@ from ..reporting.pictures import MAP, PAIRS, WALKS, FeatureMap, Walks, shrunk, w
 from ..runs import read_json, written_whole
 from ..spreadsheet import write_csv
 from ..synthesis.curation import find_referees, real_images
-from ..synthesis.harvest import opener
+from ..synthesis.harvest import open_member
 from ..synthesis.sample import noise_of
 from .case import Case, was_made_by
 from .material import joined
@@ -168,13 +168,15 @@ def make_walks(case: Case, folder: Path) -> Walks | None:
     table = table[(table["source"] == "synthetic") & table["seed"].notna()]
     most = max(1, min(WALKS_OF_CLASS, MOST_WALKS // len(names)))
     found: dict[int, npt.NDArray[np.uint8]] = {}
-    networks_of = opener(case.run, device)
+    generators: dict[str, AnyGenerator] = {}
     for k, name in enumerate(names[:MOST_WALKS]):
         seeds = [int(seed) for seed in table.loc[table["class"] == name, "seed"][: 2 * most]]
         if len(seeds) < 2:
             continue
         member = generating_member(members, k)
-        generator = networks_of(member.name)[0]
+        if member.name not in generators:
+            generators = {member.name: open_member(case.run, member.name, device)[0]}
+        generator = generators[member.name]
         if isinstance(generator, MixingGenerator):
             return None
         ends = noise_of(seeds[: len(seeds) // 2 * 2], generator.latent_size, truncation)

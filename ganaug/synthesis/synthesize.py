@@ -38,7 +38,7 @@ from ..runs import (
 from ..sessions import signals_wait
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
-from .halfway import NAME, SAVE_INTERVAL, SHOW_INTERVAL, Halfway, load_halfway, save_halfway
+from .halfway import NAME, SAVE_INTERVAL, SHOW_INTERVAL, Halfway, load_halfway, refuse_halfway, save_halfway
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
 from .raw import make_raw
@@ -229,10 +229,7 @@ def open_halfway(partial: Path, request: str, counts: Mapping[str, int]) -> Half
     if found is not None:
         say(f"going on after {sum(tally.kept for tally in found.tallies):,} images")
         return found
-    if (partial / NAME).is_file():
-        raise GanaugError(
-            f"{partial} holds an interrupted synthesis with other settings. Repeat its command, delete that folder, or give another --out."
-        )
+    refuse_halfway(partial, " with other settings")
     shutil.rmtree(partial)
     partial.mkdir()
     return Halfway([Tally(name, asked) for name, asked in counts.items()])
