@@ -93,6 +93,11 @@ def opener(folder: RunFolder, device: torch.device) -> Callable[[str], Networks]
     return lru_cache(maxsize=1)(lambda name: open_member(folder, name, device))
 
 
+def most_candidates(asked: int, curation: CurationSettings) -> int:
+    """Candidates of a class that are made, at most, for so many images."""
+    return max(2, -(-asked * curation.max_candidates // CHUNK)) * CHUNK
+
+
 def harvest_class(
     curator: Curator,
     generator: AnyGenerator,
@@ -111,7 +116,7 @@ def harvest_class(
     `index` is the class in the data, `label` in the networks.
     """
     asked = tally.asked or 0
-    most = max(2, -(-asked * curation.max_candidates // CHUNK)) * CHUNK
+    most = most_candidates(asked, curation)
     quota = max(1, int(curation.keep * CHUNK))
     if not tally.candidates:
         tally.taken = np.zeros(len(curator.shares[index]), np.int64)
