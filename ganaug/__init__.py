@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .integrations.generator import Generator
     from .integrations.replace import GANReplace
     from .integrations.sampler import GANSampler
-    from .pipeline import Result, demo, run
+    from .pipeline import Result, demo, estimate_run, run
     from .recipe import load_recipe
     from .reporting.page import report
     from .settings import Recipe
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .study.comparison import Comparison
     from .study.export import export_classifier
     from .synthesis.audit import audit
+    from .synthesis.forecast import SynthesisEstimate, estimate_synthesize
     from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize
     from .watch import Status, status
@@ -48,6 +49,7 @@ _HOMES = {
     "Recipe": "settings",
     "Result": "pipeline",
     "Status": "watch",
+    "SynthesisEstimate": "synthesis.forecast",
     "audit": "synthesis.audit",
     "browse": "browsing.browse",
     "check": "data.check",
@@ -55,6 +57,8 @@ _HOMES = {
     "demo": "pipeline",
     "estimate_compare": "study.compare",
     "estimate_fit": "gan.forecast",
+    "estimate_run": "pipeline",
+    "estimate_synthesize": "synthesis.forecast",
     "export_classifier": "study.export",
     "fit": "gan.training",
     "load_recipe": "recipe",
@@ -81,6 +85,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Status",
+    "SynthesisEstimate",
     "audit",
     "browse",
     "check",
@@ -88,6 +93,8 @@ __all__ = [
     "demo",
     "estimate_compare",
     "estimate_fit",
+    "estimate_run",
+    "estimate_synthesize",
     "export_classifier",
     "fit",
     "load_recipe",

@@ -127,7 +127,7 @@ def fit(
 
 @main.command(short_help="Write synthetic images that pass the tests.")
 @click.argument("run", type=PATH)
-@click.option("--out", type=PATH, required=True, help="The folder to write, new or empty.")
+@click.option("--out", type=PATH, help="The folder to write, new or empty.")
 @settings(
     "synthesize.per_class",
     "synthesize.target_per_class",
@@ -147,9 +147,15 @@ def fit(
 @click.option("--raw", is_flag=True, help="Test nothing: as many images a second as the generator makes.")
 @click.option("--shards", is_flag=True, help="Write tar files for WebDataset instead of folders.")
 @click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Print counts, settings and what it would cost: time, memory, disk. Some candidates are made and tested; write nothing.",
+)
 def synthesize(
     run: Path,
-    out: Path,
+    out: Path | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
     added: tuple[str, ...],
@@ -159,6 +165,7 @@ def synthesize(
     raw: bool,
     shards: bool,
     device: str,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Write synthetic images of a RUN that pass the tests, one folder for each class, and a manifest.
@@ -166,19 +173,23 @@ def synthesize(
     Candidates that look like another class, copies of training images, duplicates, outliers and the least real ones are
     rejected; the manifest says which and why.
     """
+    from .synthesis.forecast import estimate_synthesize, format_synthesis
     from .synthesis.rebuild import rebuild
     from .synthesis.synthesize import synthesize as run_synthesize
 
+    options["synthesize__add"] = split_counts(added) or None
+    given = gather(recipe, overrides, options)
+    if manifest is not None and (with_real or parquet or raw or shards or dry_run or given):
+        raise GanaugError("--rebuild makes what the manifest says. Give it no other options but --out and --device.")
+    kind: dict[str, Any] = {"parquet": parquet, "raw": raw, "shards": shards, "device": device}
+    if dry_run:
+        click.echo(format_synthesis(estimate_synthesize(run, recipe=given, with_real=with_real, **kind)))
+        return
+    if out is None:
+        raise click.UsageError("synthesize needs --out AUGMENTED, the folder to write (or --dry-run).")
     if manifest is not None:
-        if with_real or parquet or raw or shards or added or gather(recipe, overrides, options):
-            raise GanaugError(
-                "--rebuild makes what the manifest says. Give it no other options but --out and --device."
-            )
         counts = rebuild(run, manifest, out, device=device)
     else:
-        options["synthesize__add"] = split_counts(added) or None
-        given = gather(recipe, overrides, options)
-        kind: dict[str, Any] = {"parquet": parquet, "raw": raw, "shards": shards, "device": device}
         counts = run_synthesize(run, out, recipe=given, with_real=with_real, **kind)
     after = "" if shards else f"\nnext: ganaug compare {run} --synthetic {out}"
     click.echo(f"{sum(counts.values())} synthetic images in {out}{after}")
@@ -375,7 +386,7 @@ def status(folder: Path) -> None:
 
 @main.command(short_help="Check, fit, synthesize, compare and report.")
 @click.argument("data", type=PATH)
-@click.option("--out", type=PATH, required=True, help="The folder for everything.")
+@click.option("--out", type=PATH, help="The folder for everything.")
 @click.option(
     "--budget", metavar="TIME", default=RUN_BUDGET, show_default=True, help="Wall-clock time for all stages together."
 )
@@ -387,12 +398,32 @@ def status(folder: Path) -> None:
     *DATA_SETTINGS,
     compare__preset=RUN_PRESET,
 )
-def run(data: Path, out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Print what it would do and cost, as far as can be told; train and write nothing.",
+)
+def run(
+    data: Path,
+    out: Path | None,
+    budget: str,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    **options: Any,
+) -> None:
     """All of it, in order: check, fit, synthesize, compare, report. Repeat the command to go on after an interruption."""
-    from .pipeline import format_result
+    from .pipeline import estimate_run, format_result
     from .pipeline import run as run_all
 
-    result = run_all(data, out, budget=budget, recipe=gather(recipe, overrides, options))
+    given = gather(recipe, overrides, options)
+    if dry_run:
+        click.echo(estimate_run(data, budget=budget, recipe=given))
+        return
+    if out is None:
+        raise click.UsageError("run needs --out RESULT, the folder for everything (or --dry-run).")
+    result = run_all(data, out, budget=budget, recipe=given)
     click.echo(format_result(result, data))
 
 

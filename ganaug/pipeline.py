@@ -1,5 +1,6 @@
 """All stages in order: `run` on the user's data, `demo` on a set that comes with scikit-learn."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,18 @@ from .data.images import encode_png
 from .data.source import refuse_inside
 from .devices import resolve_device
 from .errors import GanaugError
+from .gan.forecast import estimate_fit, format_estimate
 from .gan.training import fit
+from .progress import format_duration
 from .recipe import RecipeLike, dump_recipe, load_recipe
 from .reporting.page import report
 from .runs import RunFolder, filled_whole, read_json, write_text
 from .sessions import LOCK, sole, sweep
-from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, Recipe, parse_budget
+from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, CompareSettings, Recipe, parse_budget
+from .study.arms import ARMS
 from .study.case import refuse_hopeless, refuse_leaky
 from .study.compare import compare
+from .study.design import Plan, settle_plan
 from .synthesis.plan import COUNT_REQUESTS, plan_counts
 from .synthesis.synthesize import synthesize
 
@@ -58,7 +63,8 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
 
 
 def _run_alone(data: str | Path, root: Path, budget: str | float, recipe: RecipeLike) -> Result:
-    resolved = _settle_recipe(root, budget, recipe)
+    resolved = settle_recipe(budget, recipe)
+    claim_folder(root, resolved)
     sweep(root)
     run_folder = RunFolder(root / "run")
     if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
@@ -66,8 +72,7 @@ def _run_alone(data: str | Path, root: Path, budget: str | float, recipe: Recipe
     else:
         if not run_folder.info.is_file():
             refuse_vain(data, run_folder, resolved)
-        asked = resolved.model_copy(update={"compare": load_recipe(recipe).compare})  # a later study has another budget
-        fit(data, run_folder.root, recipe=asked, resume=run_folder.info.is_file())
+        fit(data, run_folder.root, recipe=recipe_of_fit(resolved, recipe), resume=run_folder.info.is_file())
     synthetic, study = root / "synthetic", root / "study"
     if not (synthetic / manifest.NAME).is_file():
         synthesize(run_folder.root, synthetic, recipe=resolved, device=resolved.fit.device)
@@ -75,6 +80,39 @@ def _run_alone(data: str | Path, root: Path, budget: str | float, recipe: Recipe
     found = compare(run_folder.root, study, synthetic=own, recipe={"compare": resolved.compare.model_dump()})
     page = report(study, root / "report.html", recipe=resolved)
     return Result(run_folder.root, synthetic, study, page, found.verdict, found.sentence)
+
+
+def estimate_run(data: str | Path, *, budget: str | float = RUN_BUDGET, recipe: RecipeLike = None) -> str:
+    """What `run` would do and cost, for people, as far as it can be told before there is a GAN: `estimate_fit` of it, the images to make,
+    and what the study trains. Keeps nothing; raises as `run` does."""
+    resolved = settle_recipe(budget, recipe)
+    with tempfile.TemporaryDirectory(prefix="ganaug-") as folder:
+        refuse_vain(data, RunFolder(Path(folder)), resolved)
+    fitted = estimate_fit(data, recipe=recipe_of_fit(resolved, recipe))
+    own_test = any(counts.get("test", 0) for counts in fitted.check.classes.values())
+    given, unlabeled = resolved.compare.preset == "demo", resolved.data.unlabeled is not None
+    plan = settle_plan(resolved.compare, own_test, given, unlabeled)
+    return "\n".join(
+        [
+            format_estimate(fitted),
+            "",
+            f"the GAN       {format_duration(fitted.seconds)}, as estimated above",
+            f"its images    {sum(plan_counts(resolved.synthesize, fitted.counts).values()):,} that pass the tests; how many are tested for "
+            "them, only the GAN will show",
+            f"the study     {describe_study(plan, resolved.compare, fitted.seconds)}",
+        ]
+    )
+
+
+def describe_study(plan: Plan, settings: CompareSettings, gan: float) -> str:
+    """What it trains, and how long that takes at most where it has a budget. A GAN takes `gan` seconds."""
+    what = f"{plan.preset}: {len(plan.arms)} arms in {plan.splits * plan.seeds} repetitions"
+    if settings.budget is not None and settings.updates is None:
+        what += f", classifiers within about {format_duration(settings.budget)}"
+    others = plan.splits * (plan.gans + plan.tune * settings.inner_folds) - 1
+    if not plan.given_pool and any(ARMS[arm].needs_fit for arm in plan.arms) and others:
+        what += f", {others} more GANs of up to {format_duration(gan)} each"
+    return f"{what}; once there is a GAN, ganaug compare OUT/run --preset {plan.preset} --dry-run says more"
 
 
 def refuse_vain(data: str | Path, folder: RunFolder, recipe: Recipe) -> None:
@@ -133,8 +171,8 @@ def format_result(result: Result, data: str | Path) -> str:
     )
 
 
-def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recipe:
-    """The resolved settings of all stages, kept in `root`/recipe.yaml; an earlier, other one is refused."""
+def settle_recipe(budget: str | float, recipe: RecipeLike) -> Recipe:
+    """The resolved settings of all stages."""
     resolved = load_recipe(recipe)
     seconds = parse_budget(budget)
     fit_settings, compare_settings, synthesize_settings = resolved.fit, resolved.compare, resolved.synthesize
@@ -146,16 +184,24 @@ def _settle_recipe(root: Path, budget: str | float, recipe: RecipeLike) -> Recip
         compare_settings = compare_settings.model_copy(update={"budget": COMPARE_SHARE * seconds})
     if all(getattr(synthesize_settings, name) is None for name in COUNT_REQUESTS):
         synthesize_settings = synthesize_settings.model_copy(update={"per_class": compare_settings.pool_per_class})
-    resolved = resolved.model_copy(
+    return resolved.model_copy(
         update={"fit": fit_settings, "compare": compare_settings, "synthesize": synthesize_settings}
     )
+
+
+def recipe_of_fit(resolved: Recipe, recipe: RecipeLike) -> Recipe:
+    """What `fit` is given and keeps in the run, of which a later study has another budget."""
+    return resolved.model_copy(update={"compare": load_recipe(recipe).compare})
+
+
+def claim_folder(root: Path, resolved: Recipe) -> None:
+    """Keeps the settings in `root`/recipe.yaml. Raises `GanaugError` where it was begun with other ones, or was not made by `run`."""
     path = root / "recipe.yaml"
     if RunFolder(root / "run").info.is_file():
         if load_recipe(path) != resolved:
             raise GanaugError(f"{root} was begun with other settings, see {path}. Repeat those, or give another --out.")
-        return resolved
+        return
     known = {"digits", "recipe.yaml", "run", LOCK}
     if not {child.name for child in root.iterdir() if child.suffix != ".tmp"} <= known:
         raise GanaugError(f"{root} is not empty and was not made by ganaug run. Give a new or empty folder as --out.")
     write_text(path, dump_recipe(resolved))
-    return resolved

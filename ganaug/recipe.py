@@ -2,7 +2,7 @@
 
 import reprlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,9 @@ def load_recipe_mapping(recipe: Path | None, overrides: Sequence[str], given: Ma
     return _merge(values, given)
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML that `load_recipe` reads back to the same settings."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+def dump_recipe(recipe: Recipe, stages: Collection[str] = tuple(Recipe.model_fields)) -> str:
+    """The recipe, or some stages of it, as YAML that `load_recipe` reads back to the same settings."""
+    return yaml.safe_dump(recipe.model_dump(mode="json", include=set(stages)), sort_keys=False)
 
 
 def _read_recipe_file(path: Path) -> Mapping[str, Any]:

@@ -50,6 +50,26 @@ def test_run_leaves_every_result(finished):
     assert (finished / "report.html").stat().st_size > 10_000 and (finished / "report.md").is_file()
 
 
+def test_a_dry_run_tells_what_all_stages_would_do_and_writes_nothing(few, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = ganaug("run", few, *RUN, "--dry-run").stdout
+    assert "36 in 3 classes, 16 x 16 px" in text and "estimate: 6 steps" in text
+    assert "its images    12 that pass the tests" in text
+    assert "the study     demo: 4 arms in 2 repetitions; once there is a GAN" in text
+    text = ganaug("run", few, *RUN, "-n", "--preset", "standard", "--set", "compare.inner_folds=3").stdout
+    assert "standard: 4 arms in 2 repetitions, 4 more GANs of up to" in text  # one, and three for inner folds
+    assert not list(tmp_path.iterdir())
+    assert "run needs --out" in refused("run", few)
+    (tmp_path / "one").mkdir()
+    shutil.copytree(few / "train/0", tmp_path / "one/0")
+    assert "one class alone" in refused("run", tmp_path / "one", "--dry-run")
+
+
+def test_the_budget_of_a_dry_run_is_that_of_the_run(few):
+    text = ganaug("run", few, "--budget", "10m", "--set", "fit.threads=1", "--set", "fit.width=8", "--dry-run").stdout
+    assert "classifiers within about 5m" in text and "budget: 210.0" in text
+
+
 def test_run_again_trains_and_draws_nothing(few, finished):
     before = stamps(finished)
     ganaug("run", few, "--out", finished, *LONG)

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 
 from ..errors import GanaugError
+from ..parallel import in_order
 from ..progress import track
 from .duplicates import SIDE, Copies, find_copies, fingerprint
 from .images import MAX_PIXELS, NoRoom, Pixels, Resize, Room, decode, peek_size, resize
@@ -120,9 +122,8 @@ def _examine_all(source: Source, image_size: int | None, how: Resize) -> Iterato
     if len(files) < FEW or large or processes == 1:
         yield from _in_threads(lambda file: examine(source, file, image_size, how, rooms), files)
         return
-    chunks = (files[i : i + CHUNK] for i in range(0, len(files), CHUNK))
-    work = (delayed(examine_part)(source.part(chunk), image_size, how, processes) for chunk in chunks)
-    results = Parallel(processes, return_as="generator", batch_size=1, pre_dispatch="4 * n_jobs")(work)
+    parts = (source.part(files[i : i + CHUNK]) for i in range(0, len(files), CHUNK))
+    results = in_order(partial(examine_part, image_size=image_size, how=how, processes=processes), parts, processes)
     for file, found in zip(files, chain.from_iterable(results), strict=True):
         yield found or examine(source, file, image_size, how, rooms)
 

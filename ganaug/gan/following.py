@@ -17,7 +17,9 @@ from .strategies import Member
 def follow(part: Part) -> None:
     """Trains member after member of a run with the first process."""
     while (told := part.hear()) is not None:
-        train_with_the_first(part, *told)
+        shape, settings, member, dtype, data = told
+        settings, member = FitSettings.model_validate(settings), Member(**member)
+        train_with_the_first(part, shape, settings, member, dtype, TrainingData.from_plain(data))
 
 
 def train_with_the_first(

@@ -165,7 +165,8 @@ def train_member(
     sent = data
     if isinstance(data.images, StoredImages) and not state.part.is_on_one_machine():
         sent = replace(data, images=data.images[torch.arange(len(data.images))])
-    state.part.tell((shape, settings, member, dtype, sent))  # what follows, following.py does in the other processes
+    told = (shape, settings.model_dump(), asdict(member), dtype, sent.to_plain())
+    state.part.tell(told)  # what follows, following.py does in the other processes
     state.part.tell(("state", capture(state)))
     run_steps(state, good, logged, owner, data, reference, settings, member, folder, dtype)
     state.part.tell(None)

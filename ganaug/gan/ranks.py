@@ -92,7 +92,8 @@ class Part:
             tensor.copy_(mean.view(tensor.shape))
 
     def tell(self, order: Any) -> None:
-        """The first process's word to the others, who `hear` it. Tensors in it arrive on the CPU."""
+        """The first process's word to the others, who `hear` it: tensors, which arrive on the CPU, numbers, texts, types of tensors, and
+        tuples, lists and dicts of these."""
         if self.world > 1:
             content = io.BytesIO()
             torch.save(order, content)
@@ -102,12 +103,13 @@ class Part:
                 dist.broadcast(data, 0)
 
     def hear(self) -> Any:
+        """What the first process tells. Nothing in it is run as code."""
         size = torch.zeros(1, dtype=torch.int64)
         with _listening():
             dist.broadcast(size, 0)
             data = torch.empty(int(size), dtype=torch.uint8)
             dist.broadcast(data, 0)
-        return torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=False)
+        return torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=True)
 
     def device(self, name: str) -> str:
         """The device of this process, where the settings name one for all. Raises `GanaugError` where they name one GPU for several."""

@@ -1,6 +1,8 @@
 """One step of the game: the discriminator's update, then the generator's."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,6 +61,17 @@ class TrainingData:
     held_out: tuple[Tensor, Tensor] | None = (
         None  # images (M, C, H, W) uint8 on their device, the network's labels (M,) on the CPU
     )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Tensors, numbers and texts alone, for another process."""
+        images = self.images.to_plain() if isinstance(self.images, StoredImages) else self.images
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"images": images}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "TrainingData":
+        """Inverts `to_plain`; on the CPU."""
+        images = values["images"]
+        return cls(**{**values, "images": StoredImages.from_plain(images) if isinstance(images, dict) else images})
 
 
 def conditioning_at(progress: float, transition: tuple[float, float]) -> float:

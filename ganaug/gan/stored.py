@@ -1,7 +1,7 @@
 """Images of a training that stay on disk: a batch is read, the rest takes no memory."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -53,13 +53,15 @@ class StoredImages:
     def to(self, device: torch.device) -> "StoredImages":
         return replace(self, device=device)
 
-    def __reduce__(self) -> tuple[Callable[..., "StoredImages"], tuple[Any, ...]]:
-        return _open, (Path(str(self.images.filename)).absolute(), self.rows, self.device)
+    def to_plain(self) -> dict[str, str | Tensor]:
+        """The file and the rows, for another process."""
+        return {"file": str(Path(str(self.images.filename)).absolute()), "rows": self.rows}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "StoredImages":
+        """Opens the file of `to_plain`; for the CPU."""
+        return cls(np.load(values["file"], mmap_mode="r"), values["rows"], torch.device("cpu"))
 
     @cached_property
     def _file(self) -> IO[bytes]:
         return Path(str(self.images.filename)).open("rb", buffering=0)
-
-
-def _open(path: Path, rows: Tensor, device: torch.device) -> StoredImages:
-    return StoredImages(np.load(path, mmap_mode="r"), rows, device)

@@ -22,6 +22,7 @@ from ..sessions import Busy
 from ..settings import CurationSettings, Recipe
 from .filters import Evidence, Indices, Limits, Values
 from .memorization import Nearest, copy_limits, find_nearest, prepare_real
+from .referees import NAME as REFEREES
 from .referees import Opinions, Referees, ask, load_referees, save_referees, train_referees
 
 IMAGES_PER_CELL, MAX_CELLS = 5, 8  # real images of a class for each of its cells
@@ -103,7 +104,7 @@ def build_curator(
 def find_referees(real: RealImages, seed: int, device: torch.device, store: Path | None) -> Referees:
     """Those in the folder `store`; where there are none, they are trained and kept there."""
     num_classes, (channels, size) = len(real.class_names), real.images.shape[1:3]
-    if store is not None and (store / "referees.json").is_file():
+    if store is not None and (store / REFEREES).is_file():
         return load_referees(store, len(real.labels), num_classes, size, channels, device)
     dtype = resolve_precision("auto", device)
     referees = train_referees(
@@ -113,7 +114,7 @@ def find_referees(real: RealImages, seed: int, device: torch.device, store: Path
         try:
             save_referees(store, referees)
         except (OSError, Busy) as error:  # another process was faster, or is about to be
-            if (store / "referees.json").is_file():
+            if (store / REFEREES).is_file():
                 return load_referees(store, len(real.labels), num_classes, size, channels, device)
             if not isinstance(error, Busy):
                 raise

@@ -79,6 +79,15 @@ def load_halfway(folder: Path, request: str) -> Halfway | None:
     return Halfway(tallies, found["size"], shards)
 
 
+def refuse_halfway(folder: Path, what: str = "") -> None:
+    """Raises `GanaugError` where an interrupted synthesis waits in the folder to be gone on with; `what` tells of which kind."""
+    if (folder / NAME).is_file():
+        raise GanaugError(
+            f"{folder} holds an interrupted synthesis{what}. Repeat its command, ganaug synthesize, to go on with it, delete that folder, "
+            "or give another --out."
+        )
+
+
 def _tally_of(k: int, values: Mapping[str, Any], stored: Mapping[str, Any]) -> Tally:
     pairs = [
         Pair(**{**pair, "image": stored[f"{k}-pair-{p}"], "reasons": tuple(pair["reasons"])})

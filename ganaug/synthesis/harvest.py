@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from .tally import Tally
 REMEMBERED = 2048  # kept images of a class that new ones are compared with: memory does not grow with their number
 SURPLUS = "surplus"  # what passed, but was not needed
 
+Networks = tuple[AnyGenerator, Discriminator, str]  # and what names the generator in a manifest
+
 
 def harvest(
     folder: RunFolder, strategy: str, curator: Curator, tallies: Sequence[Tally], recipe: Recipe, device: torch.device
@@ -29,15 +32,13 @@ def harvest(
     """Yields a row for each candidate of the run's generators, class by class, with the image (C, S, S) of those that are kept; of each
     class as many as its tally asks for, if they can be found."""
     members = members_of(strategy, len(curator.real.class_names))
-    networks: dict[str, tuple[AnyGenerator, Discriminator, str]] = {}
+    networks_of = opener(folder, device)
     for tally in tallies:
         if not tally.asked:
             continue
         index = curator.real.class_names.index(tally.class_name)
         member = generating_member(members, index)
-        if member.name not in networks:
-            networks = {member.name: open_member(folder, member.name, device)}
-        generator, discriminator, checkpoint = networks[member.name]
+        generator, discriminator, checkpoint = networks_of(member.name)
         label = member.label_of(index)
         for row, image in harvest_class(
             curator, generator, discriminator, index, label, tally, recipe.synthesize, recipe.curation, device
@@ -61,11 +62,11 @@ def harvest_images(
             if image is not None:
                 yield row.class_name, image
         return
-    members, settings = members_of(strategy, len(class_names)), recipe.synthesize
+    members, settings, networks_of = members_of(strategy, len(class_names)), recipe.synthesize, opener(folder, device)
     for tally in tallies:
         index = class_names.index(tally.class_name)
         member = generating_member(members, index)
-        generator, discriminator, _ = open_member(folder, member.name, device)
+        generator, discriminator, _ = networks_of(member.name)
         label = member.label_of(index)
         while tally.kept < (tally.asked or 0):
             numbers = range(tally.kept, min(tally.kept + CHUNK, tally.asked or 0))
@@ -80,11 +81,21 @@ def is_untested(curation: CurationSettings) -> bool:
     return curation.keep == 1 and set(curation.without) == set(FILTERS)
 
 
-def open_member(folder: RunFolder, name: str, device: torch.device) -> tuple[AnyGenerator, Discriminator, str]:
+def open_member(folder: RunFolder, name: str, device: torch.device) -> Networks:
     """The networks of a member on the device, and what names its generator in a manifest."""
     generator, discriminator = load_member(folder, name)
     checkpoint = checkpoint_of(folder.member(name) / "generator.safetensors")
     return generator.to(device), discriminator.to(device), checkpoint
+
+
+def opener(folder: RunFolder, device: torch.device) -> Callable[[str], Networks]:
+    """`open_member` by name, which keeps the last one: of a joint GAN all classes take the same."""
+    return lru_cache(maxsize=1)(lambda name: open_member(folder, name, device))
+
+
+def most_candidates(asked: int, curation: CurationSettings) -> int:
+    """Candidates of a class that are made, at most, for so many images."""
+    return max(2, -(-asked * curation.max_candidates // CHUNK)) * CHUNK
 
 
 def harvest_class(
@@ -105,7 +116,7 @@ def harvest_class(
     `index` is the class in the data, `label` in the networks.
     """
     asked = tally.asked or 0
-    most = max(2, -(-asked * curation.max_candidates // CHUNK)) * CHUNK
+    most = most_candidates(asked, curation)
     quota = max(1, int(curation.keep * CHUNK))
     if not tally.candidates:
         tally.taken = np.zeros(len(curator.shares[index]), np.int64)

@@ -6,15 +6,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 
 from ..data.images import FAST, encode_png
 from ..data.manifest import Row
 from ..gan.mixing import AnyGenerator
-from ..gan.strategies import STRATEGIES, generating_member
+from ..gan.strategies import generating_member, members_of
+from ..parallel import in_order
 from ..runs import RunFolder
 from ..settings import SynthesizeSettings
-from .harvest import open_member
+from .harvest import open_member, opener
 from .sample import CHUNK, generate, image_seed
 from .tally import Tally
 
@@ -50,49 +51,51 @@ def make_raw(
     """Yields the first images of every class, in order, as rows and the bytes of PNG files: those that `harvest` tests first. Counts in the
     tallies, and goes on from what they count already. The images depend on neither `jobs`, by default a process for each core, nor on the
     number of images; each is made with one thread."""
-    members = STRATEGIES[strategy](len(class_names))
-    tasks, checkpoints = [], {}
-    for tally in tallies:
-        name, count = tally.class_name, tally.asked or 0
-        index = class_names.index(name)
-        member = generating_member(members, index)
-        checkpoints[name] = open_member(folder, member.name, torch.device("cpu"))[2] if count else ""
-        tasks += [
-            Task(
-                folder.root.resolve(),
-                member.name,
-                name,
-                index,
-                member.label_of(index),
-                begin,
-                min(begin + TASK, count),
-                settings.seed,
-                settings.truncation,
-                str(device),
-            )
-            for begin in range(tally.kept // CHUNK * CHUNK, count, TASK)  # each image has its place in a chunk
-        ]
+    tasks = [task for tally in tallies for task in plan_tasks(folder, strategy, class_names, tally, settings, device)]
+    networks_of = opener(folder, torch.device("cpu"))
+    checkpoints = {task.class_name: networks_of(task.member)[2] for task in tasks}
     if jobs is None:
-        left = sum((tally.asked or 0) - tally.kept for tally in tallies)
-        jobs = cpu_count() if device.type == "cpu" and left > FEW else 1
-    work = Parallel(jobs, return_as="generator", batch_size=1, pre_dispatch="2 * n_jobs")(map(delayed(make), tasks))
+        jobs = num_processes(sum((tally.asked or 0) - tally.kept for tally in tallies), device)
     by_name = {tally.class_name: tally for tally in tallies}
-    for task, found in zip(tasks, work, strict=True):
+    for task, found in zip(tasks, in_order(make, tasks, jobs), strict=True):
         tally = by_name[task.class_name]
-        for number, (seed, content) in enumerate(found, task.begin):
-            if number < tally.kept:
-                continue
-            file = f"{task.class_name}/synthetic-{number:06d}.png"
-            row = Row(
-                file,
-                task.class_name,
-                "synthetic",
-                seed=seed,
-                checkpoint=checkpoints[task.class_name],
-                truncation=settings.truncation,
-            )
-            tally.candidates = tally.kept = tally.passed = number + 1
-            yield row, content
+        for number, (row, content) in enumerate(name_images(task, found, checkpoints[task.class_name]), task.begin):
+            if number >= tally.kept:
+                tally.candidates = tally.kept = tally.passed = number + 1
+                yield row, content
+
+
+def num_processes(count: int, device: torch.device) -> int:
+    """That make so many images: one for each core, if there are more than FEW and no GPU makes them."""
+    return cpu_count() if device.type == "cpu" and count > FEW else 1
+
+
+def plan_tasks(
+    folder: RunFolder,
+    strategy: str,
+    class_names: Sequence[str],
+    tally: Tally,
+    settings: SynthesizeSettings,
+    device: torch.device,
+) -> list[Task]:
+    """The images of a class that its tally asks for, but for whole chunks of those that it counts."""
+    index, count = class_names.index(tally.class_name), tally.asked or 0
+    member = generating_member(members_of(strategy, len(class_names)), index)
+    return [
+        Task(
+            folder.root.resolve(),
+            member.name,
+            tally.class_name,
+            index,
+            member.label_of(index),
+            begin,
+            min(begin + TASK, count),
+            settings.seed,
+            settings.truncation,
+            str(device),
+        )
+        for begin in range(tally.kept // CHUNK * CHUNK, count, TASK)  # each image has its place in a chunk
+    ]
 
 
 def make(task: Task) -> list[tuple[int, bytes]]:
@@ -107,6 +110,13 @@ def make(task: Task) -> list[tuple[int, bytes]]:
     finally:
         torch.set_num_threads(threads)
     return [(seed, encode_png(image, FAST)) for seed, image in zip(seeds, images, strict=True)]
+
+
+def name_images(task: Task, made: Sequence[tuple[int, bytes]], checkpoint: str) -> Iterator[tuple[Row, bytes]]:
+    """The rows of what `make` has made, each with the bytes of its file."""
+    for number, (seed, content) in enumerate(made, task.begin):
+        name, file = task.class_name, f"{task.class_name}/synthetic-{number:06d}.png"
+        yield Row(file, name, "synthetic", seed=seed, checkpoint=checkpoint, truncation=task.truncation), content
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,9 @@ from ..progress import track
 from ..recipe import load_recipe
 from ..runs import filled_whole, open_run
 from ..spreadsheet import write_csv
-from .harvest import open_member
+from .halfway import NAME as HALFWAY
+from .halfway import refuse_halfway
+from .harvest import opener
 from .plan import resolve_classes
 from .sample import CHUNK, sample
 from .synthesize import finish_folder, refuse_filled
@@ -27,7 +29,7 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
     device: where the images are made: auto, cpu, cuda or cuda:N.
 
     On the same machine and with the same versions the images are the same byte for byte. Raises `GanaugError` where another run's
-    generators wrote the manifest.
+    generators wrote the manifest, and where `synthesize` was interrupted on its way to `out`.
     """
     folder, info = open_run(run)
     path = Path(manifest) / NAME if Path(manifest).is_dir() else Path(manifest)
@@ -43,14 +45,16 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
     resolve_classes(wanted["class"].unique(), class_names)
     members = members_of(info["strategy"], len(class_names))
     place = resolve_device(device)
+    networks_of = opener(folder, place)
     torch.set_num_threads(load_recipe(folder.recipe).fit.threads or num_cores())
-    with filled_whole(target) as partial, track("rebuild", len(wanted)) as advance:
+    with filled_whole(target, progress=HALFWAY) as partial, track("rebuild", len(wanted)) as advance:
+        refuse_halfway(partial)
         done = 0
         for _, rows in wanted.groupby(["class", "truncation"], sort=False):
             name, truncation = str(rows["class"].iloc[0]), float(rows["truncation"].iloc[0])
             index = class_names.index(name)
             member = generating_member(members, index)
-            generator, discriminator, checkpoint = open_member(folder, member.name, place)
+            generator, discriminator, checkpoint = networks_of(member.name)
             if set(rows["checkpoint"]) != {checkpoint}:
                 raise GanaugError(
                     f"{path} was written by the generator {rows['checkpoint'].iloc[0]}, and that of {run} is {checkpoint}. "

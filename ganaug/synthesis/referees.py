@@ -18,6 +18,7 @@ from ..progress import track
 from ..runs import SCHEMA, filled_whole, load_weights, read_json, save_weights, write_json
 
 NUM_FOLDS = 5
+NAME = "referees.json"  # in a folder of them
 
 Indices = npt.NDArray[np.int64]
 
@@ -95,14 +96,14 @@ def save_referees(folder: Path, referees: Referees) -> None:
         weights = [
             save_weights(partial / f"referee-{fold}.safetensors", judge) for fold, judge in enumerate(referees.judges)
         ]
-        write_json(partial / "referees.json", {"schema": SCHEMA, "folds": referees.folds.tolist(), "weights": weights})
+        write_json(partial / NAME, {"schema": SCHEMA, "folds": referees.folds.tolist(), "weights": weights})
 
 
 def load_referees(
     folder: Path, num_images: int, num_classes: int, image_size: int, channels: int, device: torch.device
 ) -> Referees:
     """Inverts `save_referees`. Raises `GanaugError` if something in the folder is damaged."""
-    stored = read_json(folder / "referees.json")
+    stored = read_json(folder / NAME)
     folds = np.array(stored.get("folds", ()), np.int64)
     num_judges = int(folds.max(initial=-1)) + 1
     checkpoints = stored.get("weights", [None] * num_judges)

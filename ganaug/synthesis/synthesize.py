@@ -4,7 +4,9 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,11 @@ from ..runs import (
 from ..sessions import signals_wait
 from ..settings import Recipe, SamplingWord
 from .curation import Curator, build_curator, real_images
-from .halfway import NAME, SAVE_INTERVAL, SHOW_INTERVAL, Halfway, load_halfway, save_halfway
+from .halfway import NAME, SAVE_INTERVAL, SHOW_INTERVAL, Halfway, load_halfway, refuse_halfway, save_halfway
 from .harvest import harvest
 from .plan import COUNT_REQUESTS, SamplingFunction, call_strategy, plan_counts
 from .raw import make_raw
+from .referees import NAME as REFEREES
 from .tally import Tally, closest_pairs, describe_harvest, summarize
 from .writing import Save, folder_writer, shard_writer
 
@@ -81,12 +84,63 @@ def synthesize(
     Raises `GanaugError` for an incomplete run, a target that is not empty, an unknown class, contradicting counts. A class
     that cannot be filled is warned of and stays smaller.
     """
+    request = open_request(run, recipe, sampling_strategy, with_real, device, parquet=parquet, raw=raw, shards=shards)
+    target = Path(out).resolve()
+    with filled_whole(target, progress=NAME) as partial:
+        refuse_filled(target)
+        say(describe_plan(request.counts, request.real_counts))
+        identity = describe_request(request)
+        halfway = open_halfway(partial, identity, request.counts)
+        real = [] if with_real is None else copy_real(request.folder, with_real, partial)
+        fill_folder(partial, request, halfway, identity, real)
+        add_files_for_others(partial, request)
+        (partial / NAME).unlink(missing_ok=True)
+    for complaint in filter(None, (tally.complain() for tally in halfway.tallies)):
+        warn(complaint)
+    return {tally.class_name: tally.kept for tally in halfway.tallies}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run, settled: images of each class by the settings of all stages, and how they are made and written."""
+
+    folder: RunFolder
+    info: dict[str, Any]  # the run's
+    recipe: Recipe
+    counts: dict[str, int]
+    device: torch.device
+    with_real: bool
+    parquet: bool
+    raw: bool
+    shards: bool
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.info["class_names"])
+
+    @property
+    def real_counts(self) -> dict[str, int]:
+        counts: dict[str, int] = self.info["counts"]["train"]
+        return counts
+
+
+def open_request(
+    run: str | Path,
+    recipe: RecipeLike,
+    sampling_strategy: SamplingWord | dict[str, int] | SamplingFunction | None,
+    with_real: str | Path | None,
+    device: str,
+    *,
+    parquet: bool,
+    raw: bool,
+    shards: bool,
+) -> Request:
+    """The arguments of `synthesize`, settled; the threads, too. Raises `GanaugError` as it does, but for what concerns its target."""
     folder, info = open_run(run)
     real_counts: dict[str, int] = info["counts"]["train"]
     if callable(sampling_strategy):
         sampling_strategy = call_strategy(sampling_strategy, real_counts)
     resolved = settle_request(recipe, load_recipe(folder.recipe), sampling_strategy)
-    target = Path(out).resolve()
     if parquet:
         require_parquet()
     if shards and with_real is not None:
@@ -94,45 +148,7 @@ def synthesize(
     counts = plan_counts(resolved.synthesize, real_counts)
     place = resolve_device(device)
     torch.set_num_threads(resolved.fit.threads or num_cores())
-    with filled_whole(target, progress=NAME) as partial:
-        refuse_filled(target)
-        say(describe_plan(counts, real_counts))
-        request = describe_request(folder, info, resolved, counts, str(place), raw, shards, with_real is not None)
-        halfway = open_halfway(partial, request, counts)
-        tallies = halfway.tallies
-        real = [] if with_real is None else copy_real(folder, with_real, partial)
-        class_names = tuple(info["class_names"])
-        writer = shard_writer(partial, class_names, halfway.shards) if shards else folder_writer(partial)
-        with manifest_writer(partial, halfway.size) as write, writer as store:
-
-            def save() -> None:
-                sync_disk(partial)
-                halfway.size = (partial / TEMPORARY).stat().st_size
-                save_halfway(partial, request, halfway)
-
-            if raw:
-                made = make_raw(folder, info["strategy"], class_names, tallies, resolved.synthesize, place)
-                write_images(made, tallies, write, store, save)
-            elif any(counts.values()):
-                curator = open_curator(folder, resolved, place)
-                passed = harvest(folder, info["strategy"], curator, tallies, resolved, place)
-                write_images(map(encode, passed), tallies, write, store, save)
-                found = summarize(tallies, curator)
-                write_json(partial / "curation.json", found)
-                title, pairs = f"Synthetic images of {Path(info['source']).name}", closest_pairs(tallies, curator)
-                write_pairs_page(partial / "curation.html", title, found, pairs)
-                write_pairs(partial / PAIRS, pairs)
-            for row in real:
-                write(row)
-        write_text(partial / "recipe.yaml", dump_recipe(resolved))
-        if not shards:
-            finish_folder(partial, info, parquet)
-        elif parquet:
-            write_parquet(partial)
-        (partial / NAME).unlink(missing_ok=True)
-    for complaint in filter(None, (tally.complain() for tally in tallies)):
-        warn(complaint)
-    return {tally.class_name: tally.kept for tally in tallies}
+    return Request(folder, info, resolved, counts, place, with_real is not None, parquet, raw, shards)
 
 
 def settle_request(
@@ -163,8 +179,9 @@ def describe_plan(counts: Mapping[str, int], real_counts: Mapping[str, int]) -> 
     return "\n".join([f"{'class':{width}}  {'real':>9}  {'synthetic':>9}", *rows])
 
 
-def open_curator(folder: RunFolder, recipe: Recipe, device: torch.device) -> Curator:
-    """What the run's images are tested with: its training images, or COMPARED of them drawn alike from all classes."""
+def open_curator(folder: RunFolder, recipe: Recipe, device: torch.device, keep: bool = True) -> Curator:
+    """What the run's images are tested with: its training images, or COMPARED of them drawn alike from all classes. Classifiers that it
+    does not hold yet are trained and, with `keep`, kept in it."""
     images = load(folder.data)
     rows = images.indices("train")
     few = None
@@ -173,7 +190,52 @@ def open_curator(folder: RunFolder, recipe: Recipe, device: torch.device) -> Cur
         warn(
             f"images are tested against {len(few):,} of {len(rows):,} training images; a copy of another one goes unseen."
         )
-    return build_curator(real_images(images, recipe, few), recipe.curation, recipe.fit.seed, device, folder.curation)
+    store = folder.curation if keep or (folder.curation / REFEREES).is_file() else None
+    return build_curator(real_images(images, recipe, few), recipe.curation, recipe.fit.seed, device, store)
+
+
+def fill_folder(partial: Path, request: Request, halfway: Halfway, identity: str, real: Sequence[Row]) -> None:
+    """Writes the images that the request asks for and `halfway` does not count yet, what became of the candidates, and the manifest, with
+    the rows of `real` images."""
+    tallies = halfway.tallies
+    with manifest_writer(partial, halfway.size) as write, open_writer(partial, request, halfway) as store:
+
+        def save() -> None:
+            sync_disk(partial)
+            halfway.size = (partial / TEMPORARY).stat().st_size
+            save_halfway(partial, identity, halfway)
+
+        if request.raw:
+            strategy, settings = request.info["strategy"], request.recipe.synthesize
+            made = make_raw(request.folder, strategy, request.class_names, tallies, settings, request.device)
+            write_images(made, tallies, write, store, save)
+        elif any(request.counts.values()):
+            curator = open_curator(request.folder, request.recipe, request.device)
+            write_images(make_tested(request, curator, tallies), tallies, write, store, save)
+            write_findings(partial, request, curator, tallies)
+        for row in real:
+            write(row)
+    write_text(partial / "recipe.yaml", dump_recipe(request.recipe))
+
+
+def open_writer(partial: Path, request: Request, halfway: Halfway) -> AbstractContextManager[Save]:
+    return shard_writer(partial, request.class_names, halfway.shards) if request.shards else folder_writer(partial)
+
+
+def make_tested(request: Request, curator: Curator, tallies: Sequence[Tally]) -> Iterator[tuple[Row, bytes | None]]:
+    """`harvest`, with the files of the images that are kept."""
+    return map(
+        encode, harvest(request.folder, request.info["strategy"], curator, tallies, request.recipe, request.device)
+    )
+
+
+def write_findings(partial: Path, request: Request, curator: Curator, tallies: Sequence[Tally]) -> None:
+    """What became of the candidates, and the closest pairs among the images."""
+    found = summarize(tallies, curator)
+    write_json(partial / "curation.json", found)
+    title, pairs = f"Synthetic images of {Path(request.info['source']).name}", closest_pairs(tallies, curator)
+    write_pairs_page(partial / "curation.html", title, found, pairs)
+    write_pairs(partial / PAIRS, pairs)
 
 
 def encode(made: tuple[Row, Pixels | None]) -> tuple[Row, bytes | None]:
@@ -212,13 +274,13 @@ def write_images(
         advance(total)  # where a class stays smaller, too
 
 
-def describe_request(
-    folder: RunFolder, info: Mapping[str, Any], recipe: Recipe, counts: Mapping[str, int], *how: str | bool
-) -> str:
+def describe_request(request: Request) -> str:
     """A hash of all that decides what is made."""
+    folder, info = request.folder, request.info
     files = [folder.member(name) / f"{net}.safetensors" for name in info["members"] for net in NETWORKS]
     weights = [checkpoint_of(path) for path in files if path.is_file()]
-    known = [dump_recipe(recipe), dict(counts), weights, how]
+    how = (str(request.device), request.raw, request.shards, request.with_real)
+    known = [dump_recipe(request.recipe), request.counts, weights, how]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
@@ -229,13 +291,18 @@ def open_halfway(partial: Path, request: str, counts: Mapping[str, int]) -> Half
     if found is not None:
         say(f"going on after {sum(tally.kept for tally in found.tallies):,} images")
         return found
-    if (partial / NAME).is_file():
-        raise GanaugError(
-            f"{partial} holds an interrupted synthesis with other settings. Repeat its command, delete that folder, or give another --out."
-        )
+    refuse_halfway(partial, " with other settings")
     shutil.rmtree(partial)
     partial.mkdir()
     return Halfway([Tally(name, asked) for name, asked in counts.items()])
+
+
+def add_files_for_others(folder: Path, request: Request) -> None:
+    """Beside the manifest; of those for folders, shards need none."""
+    if not request.shards:
+        finish_folder(folder, request.info, request.parquet)
+    elif request.parquet:
+        write_parquet(folder)
 
 
 def finish_folder(folder: Path, info: Mapping[str, Any], parquet: bool) -> None:
@@ -256,14 +323,18 @@ def finish_folder(folder: Path, info: Mapping[str, Any], parquet: bool) -> None:
     )
 
 
+def training_files(folder: RunFolder) -> list[dict[Hashable, Any]]:
+    """The run's labeled training images as its data tell of them: file, class, sha256."""
+    index = pd.read_csv(folder.data / "index.csv", dtype=str, keep_default_na=False)
+    return index[index["split"] == "train"].to_dict("records")
+
+
 def copy_real(folder: RunFolder, data: str | Path, target: Path) -> list[Row]:
     """Copies the run's training images, byte for byte, into the class folders of `target`.
 
     Raises `GanaugError` if `data` lacks one of them or holds another image under its name.
     """
-    source, info = open_source(data), read_json(folder.info)
-    index = pd.read_csv(folder.data / "index.csv", dtype=str, keep_default_na=False)
-    entries = index[index["split"] == "train"].to_dict("records")
+    source, info, entries = open_source(data), read_json(folder.info), training_files(folder)
     rows: list[Row] = []
     with track("copying real images", len(entries)) as advance:
         for number, entry in enumerate(entries):

@@ -86,7 +86,9 @@ def test_what_is_too_large_for_a_process_is_read_where_it_has_the_memory_alone(m
         with monkeypatch.context() as patch:
             for name, value in (("FEW", 1), ("CHUNK", 3), ("cpu_count", lambda: 2)):
                 patch.setattr(f"ganaug.data.scan.{name}", value)
-            patch.setattr("ganaug.data.scan.examine_part", lambda *given: examine_part(*given[:-1], 2**27))
+            patch.setattr(
+                "ganaug.data.scan.examine_part", lambda part, **how: examine_part(part, **how | {"processes": 2**27})
+            )
             found = scan(source, 16)
         assert found.records == expected.records
 

@@ -1,5 +1,6 @@
 """Several processes train as one would alone: the same data in the same order, the same networks; and end together."""
 
+import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,11 +16,12 @@ from tiny import refused
 from together import GAMES, play, play_together
 
 from ganaug import GanaugError
-from ganaug.gan import training
+from ganaug.gan import ranks, training
+from ganaug.gan.checkpoints import capture, restore
 from ganaug.gan.diffaug import augment
 from ganaug.gan.networks import SPREAD_GROUP
 from ganaug.gan.ranks import ALONE, Part
-from ganaug.gan.steps import draw_batch
+from ganaug.gan.steps import TrainingData, draw_batch
 from ganaug.gan.training import fit
 from ganaug.runs import open_run
 
@@ -48,6 +50,37 @@ def test_the_data_and_their_order_are_the_same_however_many_share_them(world):
     for position, batch in enumerate(whole):
         for kind, values in enumerate(batch):
             torch.testing.assert_close(put_together([part[position][kind] for part in parts]), values)
+
+
+def test_what_processes_tell_each_other_arrives_and_is_never_code(tmp_path, monkeypatch):
+    """Between them stands the network: whoever answers in the first one's place must not run anything."""
+    sent = []
+
+    def pass_on(order):
+        with monkeypatch.context() as patch:
+            patch.setattr(ranks.dist, "broadcast", lambda tensor, source: sent.append(tensor.clone()))
+            Part(0, 2).tell(order)
+            patch.setattr(ranks.dist, "broadcast", lambda tensor, source: tensor.copy_(sent.pop(0)))
+            return Part(1, 2).hear()
+
+    assert pass_on(None) is None and pass_on(("step", 0.5)) == ("step", 0.5)
+    state, data = make_state(with_changes()), make_data("both")
+    heard = TrainingData.from_plain(pass_on((torch.bfloat16, data.to_plain()))[1])
+    assert torch.equal(heard.images, data.images) and heard.labels == data.labels and heard.mirror == "both"
+    word, saved = pass_on(("state", capture(state)))
+    restore(state, saved)
+    assert word == "state" and torch.equal(saved["rng"], state.rng.get_state())
+    with pytest.raises(pickle.UnpicklingError):
+        pass_on(Trap(tmp_path / "sprung"))
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
 
 
 def test_rows_of_a_batch_are_found_in_its_parts():

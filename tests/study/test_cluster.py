@@ -11,6 +11,8 @@ from small import TINY
 
 from ganaug import GanaugError
 from ganaug.runs import read_json
+from ganaug.settings import CompareSettings
+from ganaug.study import pieces
 from ganaug.study.compare import compare
 
 SETTINGS = TINY["compare"] | {"preset": "demo", "updates": 40, "seeds": 8, "arms": ("scratch/real+synthetic",)}
@@ -33,7 +35,7 @@ def numbers_of(folder):
 
 def kill_one(cluster, folder, killed):
     """Kills a worker as soon as the first pieces are there."""
-    for _ in range(600):
+    for _ in range(6000):
         if len(list((folder / "pieces").glob("*.npz"))) >= 2:
             worker = next(iter(cluster.workers.values()))
             killed.append(worker.pid)
@@ -57,6 +59,31 @@ def test_a_study_on_a_cluster_that_loses_a_worker_ends_with_the_same_numbers(
         os.kill(killed[0], 0)
     assert len(list((folder / "pieces").glob("*.npz"))) == 16
     assert numbers_of(together.folder) == numbers_of(alone.folder)
+
+
+def slowly(number):
+    time.sleep(0.3)
+    return number
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(pieces, "WORKERS_GONE", 1.0)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        settings = CompareSettings(cluster=cluster.scheduler_address)
+        finished = pieces.in_parallel(slowly, ((number,) for number in range(20)), 20, settings)
+        assert next(finished) in range(20)
+        cluster.scale(0)
+        with pytest.raises(GanaugError, match=r"has had no workers for \d+ seconds\. What was finished is kept"):
+            list(finished)
+        monkeypatch.setattr(pieces, "WORKERS_TIMEOUT", 1)
+        with pytest.raises(GanaugError, match=r"no worker has come to the cluster .* within 1 seconds"):
+            list(pieces.in_parallel(slowly, [(1,)], 1, settings))
+        cluster.scale(2)
+        cluster.wait_for_workers(2)
+        assert set(pieces.in_parallel(slowly, [(1,), (2,)], 2, settings)) == {1, 2}
 
 
 def test_several_processes_change_nothing(tiny_run, tiny_synthetic, tmp_path):
@@ -83,8 +110,6 @@ def test_threads_are_refused_since_they_share_one_random_stream(tiny_run, tiny_s
 
 def test_a_cluster_that_does_not_answer_is_named(tiny_run, tiny_synthetic, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    from ganaug.study import pieces
-
     monkeypatch.setattr(pieces, "WORKERS_TIMEOUT", 1)
     settings = SETTINGS | {"cluster": "tcp://127.0.0.1:1"}
     with pytest.raises(GanaugError, match=r"the cluster tcp://127\.0\.0\.1:1 does not answer"):

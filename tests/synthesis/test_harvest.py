@@ -6,14 +6,19 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from small import CLASS_NAMES, files_of
 
 from ganaug import GanaugError, rebuild
 from ganaug.data.manifest import read_manifest
-from ganaug.synthesis import filters
+from ganaug.recipe import load_recipe
+from ganaug.runs import open_run
+from ganaug.synthesis import filters, harvest
 from ganaug.synthesis.filters import FILTERS
+from ganaug.synthesis.harvest import harvest_images, open_member
 from ganaug.synthesis.sample import CHUNK, image_seed
 from ganaug.synthesis.synthesize import synthesize
+from ganaug.synthesis.tally import Tally
 
 ALL = tuple(FILTERS)
 
@@ -193,3 +198,20 @@ def test_another_generators_manifest_is_refused(tiny_run, tiny_synthetic, tmp_pa
     table.assign(checkpoint="0123456789abcdef").to_csv(tmp_path / "manifest.csv", index=False)
     with pytest.raises(GanaugError, match="was written by the generator 0123456789abcdef"):
         rebuild(tiny_run, tmp_path / "manifest.csv", tmp_path / "again", device="cpu")
+
+
+@pytest.mark.parametrize("how", ["raw", "tested", "again", "for training"])
+def test_networks_are_loaded_once_for_all_classes(tiny_run, tiny_synthetic, tmp_path, monkeypatch, how):
+    loaded = []
+    monkeypatch.setattr(harvest, "open_member", lambda *given: loaded.append(given[1]) or open_member(*given))
+    if how == "again":
+        rebuild(tiny_run, tiny_synthetic, tmp_path / "out", device="cpu")
+    elif how == "for training":
+        folder, info = open_run(tiny_run)
+        tallies, recipe = [Tally(name, 1) for name in CLASS_NAMES], load_recipe(folder.recipe)
+        made = harvest_images(folder, info["strategy"], CLASS_NAMES, pytest.fail, tallies, recipe, torch.device("cpu"))
+        assert [name for name, _ in made] == list(CLASS_NAMES)
+    else:
+        recipe = {"synthesize": {"per_class": 1}}
+        synthesize(tiny_run, tmp_path / "out", recipe=recipe, raw=how == "raw", device="cpu")
+    assert loaded == ["joint"]

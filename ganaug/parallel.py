@@ -1,0 +1,53 @@
+"""Work for processes with a core each, whose results are taken in order and never pile up."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
+
+from joblib import effective_n_jobs
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+from .errors import GanaugError
+from .sessions import end_with
+
+AHEAD = (
+    4  # tasks of each process that are handed out or done, but not taken yet: enough that no process waits for the next
+)
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
+    """`map(function, items)`, in so many processes or, for one, in this one. However slow the consumer is, no more than AHEAD * jobs items
+    are begun whose results it has not taken. What the function raises arrives in the place of its result. The processes end with the
+    generator, also where it is not used up. Raises `GanaugError` where one of them is killed."""
+    jobs = min(jobs, effective_n_jobs(jobs))  # one, in a process that may have no others
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    pool = ProcessPoolExecutor(jobs, initializer=_begin, initargs=(os.getpid(),), env=ONE_THREAD)
+    begun: deque[Future[Result]] = deque()
+    finished = False
+    try:
+        for item in items:
+            begun.append(pool.submit(function, item))
+            if len(begun) == AHEAD * jobs:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+        finished = True
+    except BrokenProcessPool:
+        raise GanaugError("a worker process died, perhaps for want of memory. Repeat the command.") from None
+    finally:
+        pool.shutdown(kill_workers=not finished)
+
+
+def _begin(parent: int) -> None:
+    """In a worker: Ctrl-C, which the terminal sends to all, is for the process that has started it, and which it ends with."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)

@@ -1,0 +1,106 @@
+"""Results of processes in order, however slow their consumer; and who ends when."""
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+from folders import write_images
+from small import CLASS_NAMES
+
+from ganaug import GanaugError
+from ganaug.parallel import AHEAD, in_order
+
+JOBS = 2
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
+def noted(function, folder, item, *options, **more):
+    """The function's result, and a file for each call, whichever process it is made in."""
+    (folder / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+    return function(item, *options, **more)
+
+
+def double(item):
+    if item == "bad":
+        raise GanaugError("a bad item")
+    if item == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * item
+
+
+def settled(folder):
+    """How many calls there have been, once there are no more."""
+    before, now = -1, 0
+    while before != now or not now:
+        time.sleep(0.4)
+        before, now = now, len(list(folder.iterdir()))
+    return now
+
+
+def test_results_come_in_order_and_do_not_pile_up(tmp_path):
+    made = in_order(partial(noted, double, tmp_path), range(40), JOBS)
+    for number in range(2):
+        assert next(made) == 2 * number
+        assert AHEAD * JOBS - 1 <= settled(tmp_path) - number <= AHEAD * JOBS  # the first is in the consumer's hands
+    assert list(made) == [2 * number for number in range(2, 40)]
+    assert len(list(tmp_path.iterdir())) == 40
+
+
+def test_images_without_tests_do_not_pile_up(tiny_run, tmp_path, monkeypatch):
+    from ganaug.runs import open_run  # here, since the processes of other tests import this module, too
+    from ganaug.settings import SynthesizeSettings
+    from ganaug.synthesis import raw
+    from ganaug.synthesis.tally import Tally
+
+    monkeypatch.setattr(raw, "TASK", 1)
+    monkeypatch.setattr(raw, "make", partial(noted, raw.make, tmp_path))
+    folder, info = open_run(tiny_run)
+    device, tallies = raw.torch.device("cpu"), [Tally("0", 40)]
+    made = raw.make_raw(folder, info["strategy"], CLASS_NAMES, tallies, SynthesizeSettings(), device, JOBS)
+    next(made)
+    assert settled(tmp_path) <= AHEAD * JOBS
+    assert len(list(made)) == 39
+
+
+def test_files_that_were_read_do_not_pile_up(tmp_path, monkeypatch):
+    from ganaug.data import scan
+    from ganaug.data.source import open_source
+
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    source = open_source(write_images(tmp_path / "data", {"cat": 20, "dog": 20}))
+    for name, value in (("FEW", 1), ("CHUNK", 1), ("cpu_count", lambda: JOBS)):
+        monkeypatch.setattr(scan, name, value)
+    monkeypatch.setattr(scan, "examine_part", partial(noted, scan.examine_part, calls))
+    found = scan._examine_all(source, 16, "crop")
+    next(found)
+    assert settled(calls) <= AHEAD * JOBS
+    assert len(list(found)) == 39
+
+
+def test_what_a_process_raises_arrives_in_its_place():
+    made = in_order(double, [1, 2, "bad", 3], JOBS)
+    assert [next(made), next(made)] == [2, 4]
+    with pytest.raises(GanaugError, match="a bad item"):
+        next(made)
+
+
+def test_a_killed_process_is_told_of():
+    with pytest.raises(GanaugError, match="a worker process died"):
+        list(in_order(double, [1, "deadly", 3], JOBS))
+
+
+def test_processes_end_with_the_generator_and_leave_ctrl_c_to_its_consumer():
+    made = in_order(interrupted, range(40), JOBS)
+    process = next(made)
+    os.kill(process, 0)
+    made.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def interrupted(item):
+    os.kill(os.getpid(), signal.SIGINT)
+    return os.getpid()
