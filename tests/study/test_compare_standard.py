@@ -196,7 +196,7 @@ def test_a_leaking_split_is_refused_until_its_copies_are_dropped(digits, tmp_pat
     assert study["left_out"] == ["test/0/leak0.png", "test/0/leak1.png"]
     assert study["counts"]["test"] == dict.fromkeys(CLASS_NAMES, TEST_PER_CLASS)
     assert {len(p) for p in pieces_of(tmp_path / "study", BASELINE).values()} == {30}
-    assert any("Test images left out, as copies of images that are trained on: 2." == note for note in study["notes"])
+    assert any(note == "Test images left out, as copies of images that are trained on: 2." for note in study["notes"])
 
 
 def test_given_images_that_copy_test_images_are_a_leak(tiny_run, digits, tmp_path):
