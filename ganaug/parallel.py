@@ -13,9 +13,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 from .errors import GanaugError
 from .sessions import end_with
 
-AHEAD = (
-    4  # tasks of each process that are handed out or done, but not taken yet: enough that no process waits for the next
-)
+AHEAD = 4  # tasks of each process that are begun and not taken yet: enough that none waits for the next
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 Item = TypeVar("Item")
@@ -32,7 +30,6 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], jobs: in
         return
     pool = ProcessPoolExecutor(jobs, initializer=_begin, initargs=(os.getpid(),), env=ONE_THREAD)
     begun: deque[Future[Result]] = deque()
-    finished = False
     try:
         for item in items:
             begun.append(pool.submit(function, item))
@@ -40,11 +37,12 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], jobs: in
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
-        finished = True
     except BrokenProcessPool:
         raise GanaugError("a worker process died, perhaps for want of memory. Repeat the command.") from None
     finally:
-        pool.shutdown(kill_workers=not finished)
+        for future in begun:
+            future.cancel()
+        pool.shutdown()  # once each process has done the task at hand: killed in the midst of one, they leave a traceback
 
 
 def _begin(parent: int) -> None:
