@@ -78,7 +78,8 @@ def run_case(name: str, data: Path, work: Path) -> dict[str, Any]:
         "processor_minutes": round((processor_seconds() - spent) / 60, 2),
     }
     found = {"commit": describe_commit(REPOSITORY), **cost, **describe_result(folder)}
-    picture_report(out / "report.html", PICTURES / f"report-{name}.webp")
+    if name in CASES:
+        picture_report(out / "report.html", PICTURES / f"report-{name}.webp")
     write_json(kept, found)
     return found
 
