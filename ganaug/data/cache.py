@@ -30,7 +30,7 @@ IMAGES = "images.npy"
 BLOCK = 1024  # images copied at a time
 LARGEST_SIZE = 32  # that "auto" picks on a CPU: what trains in minutes there
 LARGEST_SIZE_CUDA = 128
-URGENT = ("unreadable", "truncated", "split-leak", "label-conflict", "small-class", "empty-class")
+URGENT = ("unreadable", "truncated", "split-leak", "label-conflict", "small-class", "empty-class", "nested-classes")
 COLUMNS = ("file", "class", "label", "split", "group", "sha256", "width", "height")
 
 

@@ -229,7 +229,8 @@ def _list(path: Path) -> tuple[_Listing, zipfile.ZipFile | None]:
     if path.is_dir():
         return _list_folder(path), None
     if not path.is_file():
-        raise GanaugError(f"the data {path} does not exist. Give a folder of images, or a zip of one.")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise GanaugError(f"the data {path} does not exist{where}. Give a folder of images, or a zip of one.")
     archive = _open_archive(path)
     return _list_archive(archive), archive
 
