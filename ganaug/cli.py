@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ from . import __version__
 from .errors import GanaugError, printable
 from .options import PATH, Ganaug, complete_arms, gather, settings
 from .progress import LOGGER, Lines
+from .sessions import is_launched
 from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, VERDICTS
 
 FAILED = 1  # exit code of --fail-if
@@ -65,8 +65,7 @@ def main(ctx: click.Context, quiet: bool) -> None:
     handler.setFormatter(PlainLines())
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
-    launched = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if launched and ctx.invoked_subcommand != "fit":
+    if is_launched() and ctx.invoked_subcommand != "fit":
         raise GanaugError(f"only fit trains in several processes. Start {ctx.invoked_subcommand} without torchrun.")
 
 
@@ -345,10 +344,12 @@ def report(study: Path, out: Path | None, recipe: Path | None, overrides: tuple[
 )
 def export_classifier(study: Path, out: Path, arm: str | None) -> None:
     """Write the classifier of a STUDY as a file that predicts."""
+    from .study.export import describe_export
     from .study.export import export_classifier as run_export
 
     run_export(study, out, arm=arm)
-    click.echo(f"classifier: {out}" + ("" if out.suffix == ".onnx" else f"\nnext: ganaug predict {out} IMAGES"))
+    after = "" if out.suffix.lower() == ".onnx" else f"\nnext: ganaug predict {out} IMAGES"
+    click.echo(f"classifier: {out}\n{describe_export(study, arm)}{after}")
 
 
 @main.command(short_help="Say which class each of other images shows.")

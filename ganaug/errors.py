@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 LEAST_LIKENESS = 0.5  # of a suggestion, by difflib's ratio: smote is .56 like scratch/smote
 
@@ -11,6 +12,11 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def looked_in(path: Path) -> str:
+    """Where a path that was not found was looked for, as the end of a message: ` in /home/me`; nothing, where it says so itself."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
 class GanaugError(Exception):

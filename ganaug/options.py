@@ -15,8 +15,8 @@ from .errors import GanaugError, printable, suggest
 from .progress import format_duration
 from .recipe import load_recipe_mapping
 from .runs import RunFolder, is_full
-from .sessions import BEGUN, Stopped, signals_raise
-from .settings import ARM_NAMES, Recipe, parse_duration
+from .sessions import BEGUN, Stopped, launcher, signals_raise
+from .settings import ARM_NAMES, Recipe, takes_duration
 
 BAD_INPUT = 2  # exit code, as of a wrong option
 
@@ -95,7 +95,7 @@ def going_on(ctx: click.Context, error: BaseException) -> str:
     begun = BEGUN in getattr(error, "__notes__", ())
     again = ["--resume"] if name == "fit" and "--resume" not in arguments and holds_run(arguments) else []
     kept = "What was finished is kept; go on" if begun else "Begin again"
-    return f" {kept} with: {shlex.join(['ganaug', *arguments, *again])}"
+    return f" {kept} with: {shlex.join([*launcher(), *arguments, *again])}"
 
 
 def holds_run(arguments: list[str]) -> bool:
@@ -111,11 +111,7 @@ def setting(key: str, *names: str, default: Any = None) -> Callable[[Command], C
     stage, name = key.split(".")
     field = Recipe.model_fields[stage].annotation.model_fields[name]  # type: ignore[union-attr]
     choices = [str(choice) for part in (field.annotation, *get_args(field.annotation)) for choice in _literals(part)]
-    checks = [
-        *field.metadata,
-        *(check for part in get_args(field.annotation) for check in getattr(part, "__metadata__", ())),
-    ]
-    in_seconds = any(getattr(check, "func", None) is parse_duration for check in checks)
+    in_seconds = takes_duration(field)
     default = field.default if default is None else default
     shown = format_duration(default) if in_seconds and default else default
     told = "" if default in (None, ()) else f"  [default: {shown}]"

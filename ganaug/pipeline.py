@@ -1,6 +1,9 @@
 """All stages in order: `run` on the user's data, `demo` on a set that comes with scikit-learn."""
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +17,10 @@ from .devices import resolve_device
 from .errors import GanaugError
 from .gan.forecast import estimate_fit, format_estimate
 from .gan.training import fit
-from .progress import format_duration
+from .progress import format_duration, leave_sign, signs_in
 from .recipe import RecipeLike, dump_recipe, load_recipe
 from .reporting.page import report
-from .runs import RunFolder, filled_whole, read_json, write_text
+from .runs import STATUS, RunFolder, filled_whole, read_json, write_text
 from .sessions import LOCK, sole, sweep
 from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, CompareSettings, Recipe, parse_budget
 from .study.arms import ARMS
@@ -64,22 +67,42 @@ def run(data: str | Path, out: str | Path, *, budget: str | float = RUN_BUDGET, 
 
 def _run_alone(data: str | Path, root: Path, budget: str | float, recipe: RecipeLike) -> Result:
     resolved = settle_recipe(budget, recipe)
+    is_new = not {path.name for path in root.iterdir()} - {LOCK}
     claim_folder(root, resolved)
     sweep(root)
-    run_folder = RunFolder(root / "run")
-    if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
-        verify_source(data, resolved.data.unlabeled, run_folder.data)
-    else:
-        if not run_folder.info.is_file():
-            refuse_vain(data, run_folder, resolved)
-        fit(data, run_folder.root, recipe=recipe_of_fit(resolved, recipe), resume=run_folder.info.is_file())
-    synthetic, study = root / "synthetic", root / "study"
-    if not (synthetic / manifest.NAME).is_file():
-        synthesize(run_folder.root, synthetic, recipe=resolved, device=resolved.fit.device)
-    own = synthetic if resolved.compare.preset == "demo" else None  # else other GANs are trained and drawn from, too
-    found = compare(run_folder.root, study, synthetic=own, recipe={"compare": resolved.compare.model_dump()})
-    page = report(study, root / "report.html", recipe=resolved)
+    with signs_in(root):
+        leave_sign(root, {})  # the process lives; what it is at, the stages tell
+        run_folder = RunFolder(root / "run")
+        if run_folder.info.is_file() and read_json(run_folder.info)["complete"]:
+            verify_source(data, resolved.data.unlabeled, run_folder.data)
+        else:
+            if not run_folder.info.is_file():
+                with _cleared(root, is_new):
+                    refuse_vain(data, run_folder, resolved)
+                leave_sign(root, {})
+            fit(data, run_folder.root, recipe=recipe_of_fit(resolved, recipe), resume=run_folder.info.is_file())
+        synthetic, study = root / "synthetic", root / "study"
+        if not (synthetic / manifest.NAME).is_file():
+            synthesize(run_folder.root, synthetic, recipe=resolved, device=resolved.fit.device)
+            leave_sign(root, {})
+        own = (
+            synthetic if resolved.compare.preset == "demo" else None
+        )  # else other GANs are trained and drawn from, too
+        found = compare(run_folder.root, study, synthetic=own, recipe={"compare": resolved.compare.model_dump()})
+        page = report(study, root / "report.html", recipe=resolved)
     return Result(run_folder.root, synthetic, study, page, found.verdict, found.sentence)
+
+
+@contextmanager
+def _cleared(root: Path, is_new: bool) -> Iterator[None]:
+    """Bad input that the block finds leaves nothing behind in a folder that was new."""
+    try:
+        yield
+    except GanaugError:
+        if is_new:
+            shutil.rmtree(root / "run", ignore_errors=True)
+            (root / "recipe.yaml").unlink(missing_ok=True)
+        raise
 
 
 def estimate_run(data: str | Path, *, budget: str | float = RUN_BUDGET, recipe: RecipeLike = None) -> str:
@@ -201,7 +224,7 @@ def claim_folder(root: Path, resolved: Recipe) -> None:
         if load_recipe(path) != resolved:
             raise GanaugError(f"{root} was begun with other settings, see {path}. Repeat those, or give another --out.")
         return
-    known = {"digits", "recipe.yaml", "run", LOCK}
+    known = {"digits", "recipe.yaml", "run", LOCK, STATUS}
     if not {child.name for child in root.iterdir() if child.suffix != ".tmp"} <= known:
         raise GanaugError(f"{root} is not empty and was not made by ganaug run. Give a new or empty folder as --out.")
     write_text(path, dump_recipe(resolved))

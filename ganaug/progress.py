@@ -198,7 +198,7 @@ def signs_in(folder: Path) -> Iterator[None]:
     except BaseException as error:
         with suppress(OSError):
             if {path.name for path in folder.iterdir()} - {STATUS, LOCK}:
-                _leave_sign(folder, {"ended": str(error) or type(error).__name__})
+                leave_sign(folder, {"ended": str(error) or type(error).__name__})
             else:  # of nothing that has begun
                 (folder / STATUS).unlink(missing_ok=True)
         raise
@@ -218,13 +218,14 @@ def _signs(step: Step, folder: Path) -> Show:
             return
         last = now
         state = {"label": step.label, "done": int(step.done), "total": int(step.total), "unit": step.unit}
-        _leave_sign(folder, {**state, "seconds_left": step.seconds_left(), "note": step.details})
+        leave_sign(folder, {**state, "seconds_left": step.seconds_left(), "note": step.details})
 
     show()
     return show
 
 
-def _leave_sign(folder: Path, content: dict[str, Any]) -> None:
+def leave_sign(folder: Path, content: dict[str, Any]) -> None:
+    """Writes `folder`/status.json: what this process is at, beside its number, its machine and the time."""
     process = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
     with suppress(OSError):
         if folder.is_dir():

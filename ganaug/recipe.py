@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from .errors import GanaugError, suggest
-from .settings import Recipe
+from .settings import Recipe, takes_duration
 
 LONGEST = 2**20  # bytes of a recipe
 
@@ -120,6 +120,10 @@ def _parse_override(text: str) -> Mapping[str, Any]:
         parsed = _parse_yaml(value)
     except (ValueError, RecursionError):
         parsed = value
+    section = Recipe.model_fields.get(stage)
+    field = getattr(section and section.annotation, "model_fields", {}).get(name)
+    if field is not None and takes_duration(field) and isinstance(parsed, int | float):
+        parsed = value  # as typed, so that it must have a unit
     return {stage: {name: parsed}}
 
 

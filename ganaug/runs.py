@@ -80,9 +80,9 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
     """The folder and the contents of its run.json. Raises `GanaugError` unless it is a run whose training is complete."""
     folder = RunFolder(Path(path))
     if not folder.info.is_file():
-        raise GanaugError(
-            f"{path} is not a run: it has no {folder.info.name}. Make one with: ganaug fit DATA --out {path}"
-        )
+        meant = RunFolder(folder.root / "run")
+        how = f"Did you mean {meant.root}?" if meant.info.is_file() else f"Make one with: ganaug fit DATA --out {path}"
+        raise GanaugError(f"{path} is not a run: it has no {folder.info.name}. {how}")
     info = read_json(folder.info)
     if not info.get("complete"):
         raise GanaugError(

@@ -32,6 +32,18 @@ class Busy(GanaugError):
     """Another process is at work in the folder."""
 
 
+def is_launched() -> bool:
+    """Whether torchrun has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def launcher() -> list[str]:
+    """The command by which this program was started, without its arguments and, of several machines, without how they meet."""
+    if not is_launched():
+        return ["ganaug"]
+    return ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "ganaug"]
+
+
 @contextmanager
 def sole(lock: Path, folder: Path) -> Iterator[None]:
     """In the block no other process is at work in `folder`: all of them hold the file `lock` while they are. It is a lock of the

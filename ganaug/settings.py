@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from .errors import GanaugError
 
@@ -17,18 +18,21 @@ IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
 LARGEST = 2**32  # of all numbers in a recipe
 LARGEST_MODEL_SIZE = 4096  # pixels that a classifier enlarges images to
 Mirror = Literal["none", "horizontal", "vertical", "both"]
+NUMBER = r"\d+(?:\.\d+)?"
+UNITS = ("h(?:ours?|rs?)?", "m(?:in(?:ute)?s?)?", "s(?:ec(?:ond)?s?)?")  # of a duration
 RUN_BUDGET, DEMO_BUDGET = "10m", "6m"  # of all stages together
 RUN_PRESET = "demo"  # of the study of `run` and `demo`, the one that fits into such a budget
 
 
 def parse_duration(value: object) -> object:
-    """`'90s'`, `'5m'`, `'1h30m'` or a plain number of seconds -> seconds. Anything else is left for the validator to name."""
+    """`'90s'`, `'5m'`, `'1h30m'`, `'2hours'` or a plain number of seconds -> seconds. Anything else is left for the validator to name.
+    Raises `ValueError` for other text, a number in it included: who types 10 may mean minutes."""
     if not isinstance(value, str):
         return value
     text = value.strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    if re.fullmatch(NUMBER, text):
+        raise ValueError("expected a duration such as 90s, 5m or 1h30m; give a unit: 10m, 90s, 1h")
+    match = re.fullmatch("".join(f"(?:({NUMBER}){unit})?" for unit in UNITS), text)
     if not text or match is None:
         raise ValueError("expected a duration such as 90s, 5m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
@@ -66,6 +70,15 @@ def parse_budget(value: str | float) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+def takes_duration(field: FieldInfo) -> bool:
+    """Whether a setting is a time, given as text with a unit."""
+    checks = [
+        *field.metadata,
+        *(check for part in get_args(field.annotation) for check in getattr(part, "__metadata__", ())),
+    ]
+    return any(getattr(check, "func", None) is parse_duration for check in checks)
 
 
 Precision = Literal["auto", "fp32", "bf16"]

@@ -4,24 +4,32 @@ import os
 import shlex
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import GanaugError
+from .errors import GanaugError, looked_in
 from .progress import format_duration
 from .runs import STATUS, RunFolder, open_run, read_json
 
 SILENT_AFTER = 900.0  # seconds without a sign, after which a process that cannot be asked for counts as gone
 State = Literal["complete", "running", "stopped"]
+STAGES = {
+    "fit": "run/run.json",
+    "synthesize": "synthetic/manifest.csv",
+    "compare": "study/study.json",
+    "report": "report.html",
+}
+# of `ganaug run`, in order, and what is there once they are complete (of fit, when it says so)
 
 
 @dataclass(frozen=True)
 class Status:
-    """Of one run or study. `seconds_left` is that of the step at hand, None where it is not known; `hint` what to do next."""
+    """Of one run or study, or of all that `ganaug run` makes. `seconds_left` is that of the step at hand, None where it is not known;
+    `hint` what to do next."""
 
     folder: Path
-    kind: Literal["run", "study"]
+    kind: Literal["all", "run", "study"]
     state: State
     doing: str
     seconds_left: float | None
@@ -30,20 +38,70 @@ class Status:
 
 
 def status(path: str | Path) -> list[Status]:
-    """The states of a run, a study, or both in a folder of `ganaug run`; reads small files alone and writes none.
+    """The states of a run, a study, or in a folder of `ganaug run` first of all stages, then of both; reads small files alone and writes
+    none.
 
-    Raises `GanaugError` for a folder that holds neither.
+    Raises `GanaugError` for a path that does not exist, and for a folder that holds neither.
     """
     root = Path(path)
+    if not root.exists():
+        raise GanaugError(f"{path} does not exist{looked_in(root)}. Give the --out of ganaug fit, compare or run.")
     found = [_of_run(folder) for folder in (root, root / "run") if _holds(folder, "run.json", "check.json")]
     found += [
         _of_study(folder)
         for folder in (root, root / "study", root / "run" / "study")
         if _holds(folder, "identity.json")
     ]
+    if _is_of_all(root):
+        return [_of_all(root, found), *(replace(one, hint="") for one in found)]
     if not found:
         raise GanaugError(f"{path} holds no run and no study. Give the --out of ganaug fit, compare or run.")
     return found
+
+
+def _is_of_all(root: Path) -> bool:
+    """Whether `ganaug run` or `demo` has made the folder, and not another stage, whose recipe is beside other files."""
+    own = _holds(root, "recipe.yaml") and not _holds(root, "run.json", "check.json", "identity.json")
+    return own and ((root / "run").is_dir() or _holds(root, STATUS))
+
+
+def _of_all(root: Path, found: list[Status]) -> Status:
+    """Which stage is under way, with what the stage itself tells of it; the sign in `root` tells whether the process lives."""
+    of_run = next((one for one in found if one.kind == "run"), None)
+    complete = [_holds(root, name) for name in STAGES.values()]
+    complete[0] = of_run is not None and of_run.state == "complete"
+    if all(complete):
+        page = root / STAGES["report"]
+        return Status(root, "all", "complete", f"all {len(STAGES)} stages", None, "", f"open {page}")
+    number = complete.index(False)
+    name = list(STAGES)[number]
+    whole = _of_unfinished(root, "all", "", f"repeat the ganaug {_command_of(root)} that began it")
+    inner = next((one for one in found if one.kind == {"fit": "run", "compare": "study"}.get(name)), None)
+    told = whole if inner is None or (whole.state == "running" and inner.state != "running") else inner
+    state: State = "running" if "running" in (whole.state, told.state) else "stopped"
+    parts = (f"stage {number + 1} of {len(STAGES)}: {name}", told.doing.removeprefix(f"{name}: "))
+    doing = ", ".join(filter(None, parts))
+    return replace(
+        whole, state=state, doing=doing, seconds_left=told.seconds_left, hint="" if state == "running" else whole.hint
+    )
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Raises `GanaugError` unless the folder holds a finished study: with the one that was meant, or how far it has come."""
+    if (folder / "study.json").is_file():
+        return
+    if _holds(folder, "identity.json"):
+        found = _of_study(folder)
+        doing = f" ({found.doing})" if found.doing else ""
+        if found.state == "running":
+            raise GanaugError(
+                f"the study in {folder} is still under way{doing}. Wait for its end: ganaug status {folder}"
+            )
+        raise GanaugError(f"the study in {folder} was interrupted{doing}. Go on with it: {found.hint}.")
+    inside = (folder / "study", folder / "run" / "study")
+    meant = next((each for each in inside if _holds(each, "study.json", "identity.json")), None)
+    how = f"Did you mean {meant}?" if meant else f"Make one with: ganaug compare RUN --out {folder}"
+    raise GanaugError(f"{folder} is not a finished study: it has no study.json. {how}")
 
 
 def _holds(folder: Path, *names: str) -> bool:
@@ -71,10 +129,15 @@ def _of_study(root: Path) -> Status:
         study = read_json(root / "study.json", keys=("verdict", "sentence"))
         said = f"{study['verdict']}. {study['sentence']}"
         return Status(root, "study", "complete", said, None, "", f"ganaug report {root}")
-    return _of_unfinished(root, "study", "", "repeat the ganaug compare that began it")
+    stage = _command_of(root.parent) if root.name == "study" and _is_of_all(root.parent) else "compare"
+    return _of_unfinished(root, "study", "", f"repeat the ganaug {stage} that began it")
 
 
-def _of_unfinished(root: Path, kind: Literal["run", "study"], seen: str, again: str) -> Status:
+def _command_of(root: Path) -> str:
+    return "demo" if (root / "digits").is_dir() else "run"
+
+
+def _of_unfinished(root: Path, kind: Literal["all", "run", "study"], seen: str, again: str) -> Status:
     sign = _read_sign(root / STATUS)
     if "ended" in sign:
         return Status(root, kind, "stopped", f"it ended: {sign['ended']}", None, seen, again)
@@ -111,6 +174,7 @@ def format_status(found: list[Status]) -> str:
     lines = []
     for one in found:
         left = f", {format_duration(one.seconds_left)} left of this" if one.seconds_left is not None else ""
-        lines.append(f"{one.kind} {one.folder}: {one.state}{': ' if one.doing else ''}{one.doing}{left}")
+        what = "" if one.kind == "all" else f"{one.kind} "
+        lines.append(f"{what}{one.folder}: {one.state}{': ' if one.doing else ''}{one.doing}{left}")
         lines += [f"  {one.note}"] * bool(one.note) + [f"  next: {one.hint}"] * bool(one.hint)
     return "\n".join(lines)

@@ -26,7 +26,7 @@ from ganaug.synthesis import sample
 
 # Long enough to be interrupted, with a checkpoint after every fourth step.
 LONG = (*RUN, "--set", "fit.steps=60", "--set", "compare.updates=60")
-LONG = (*LONG, "--set", "fit.log_interval=4", "--set", "fit.checkpoint_interval=0.001")
+LONG = (*LONG, "--set", "fit.log_interval=4", "--set", "fit.checkpoint_interval=0.001s")
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,9 @@ def test_a_run_of_a_newer_program_is_refused(tmp_path):
 def test_open_run_tells_what_is_missing(tmp_path):
     with pytest.raises(GanaugError, match=r"is not a run.*ganaug fit"):
         open_run(tmp_path)
+    write_json(tmp_path / "result/run/run.json", {})
+    with pytest.raises(GanaugError, match=r"Did you mean .*result/run\?"):
+        open_run(tmp_path / "result")
     write_json(tmp_path / "run.json", {"schema": SCHEMA, "complete": False, "source": "birds.zip"})
     with pytest.raises(GanaugError, match=r"not complete.*birds\.zip.*--resume"):
         open_run(tmp_path)

@@ -89,7 +89,7 @@ def test_a_shown_duration_can_be_typed_in(seconds):
 @given(st.floats(0.001, 1e6))
 def test_plain_seconds(seconds):
     assert parse_duration(seconds) == seconds
-    assert parse_duration(f"{seconds:.3f}") == pytest.approx(seconds, abs=1e-3)
+    assert parse_duration(f"{seconds:.3f}s") == pytest.approx(seconds, abs=1e-3)
     assert parse_duration(f"{seconds:.3f}m") == pytest.approx(60 * seconds, abs=0.06)
 
 
@@ -109,9 +109,28 @@ def test_no_durations(text):
         parse_duration(text)
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("90s", 90), ("1h30m", 5400), (12, 12), (0.5, 0.5), ("45", 45)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("90s", 90), ("1h30m", 5400), (12, 12), (0.5, 0.5), ("5min", 300), ("2hours30sec", 7230)]
+)
 def test_budgets(value, seconds):
     assert parse_budget(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["10", "0.5", " 3 "])
+def test_typed_numbers_need_a_unit(value):
+    with pytest.raises(GanaugError, match="give a unit: 10m, 90s, 1h"):
+        parse_budget(value)
+    with pytest.raises(GanaugError, match=r"fit\.budget.*give a unit"):
+        load_recipe({"fit": {"budget": value}})
+    with pytest.raises(GanaugError, match=r"fit\.sample_interval.*give a unit"):
+        load_recipe(load_recipe_mapping(None, [f"fit.sample_interval={value}"], {}))
+    assert load_recipe(load_recipe_mapping(None, [f"fit.budget={value.strip()}s"], {})).fit.budget == float(value)
+
+
+def test_numbers_of_a_recipe_file_are_seconds(tmp_path):
+    (tmp_path / "r.yaml").write_text("fit: {budget: 210.0}\ncompare: {budget: 30}")
+    recipe = load_recipe(tmp_path / "r.yaml")
+    assert (recipe.fit.budget, recipe.compare.budget) == (210, 30)
 
 
 @pytest.mark.parametrize("value", ["0", 0, -3, "later", None, float("nan")])

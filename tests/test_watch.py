@@ -15,8 +15,10 @@ from ganaug.errors import GanaugError
 from ganaug.gan import member, training
 from ganaug.gan.training import fit
 from ganaug.progress import signs_in, track
+from ganaug.reporting.page import report
 from ganaug.runs import STATUS, RunFolder, read_json, write_json
-from ganaug.watch import Status, format_status, status
+from ganaug.study.export import export_classifier
+from ganaug.watch import STAGES, Status, format_status, status
 
 GONE = 2**22 + 1  # no process has this number
 
@@ -177,6 +179,72 @@ def test_a_study_and_the_run_of_one_command(tiny_run, tmp_path):
     write_json(tmp_path / "study" / "study.json", {"verdict": "helps", "sentence": "It does."})
     of_study = status(tmp_path)[1]
     assert of_study.state == "complete" and of_study.doing == "helps. It does."
+
+
+@pytest.fixture
+def result(tmp_path):
+    """The folder of a `ganaug run` that is under way, or was interrupted, while it trains the GAN."""
+    begun(tmp_path / "run")
+    (tmp_path / "recipe.yaml").touch()
+    write_json(tmp_path / STATUS, {key: sign(tmp_path / "run")[key] for key in ("pid", "host", "time")})
+    return tmp_path
+
+
+def finish(root, *stages):
+    """Leaves what the stages of `ganaug run` leave."""
+    for stage in stages:
+        path = root / STAGES[stage]
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"verdict": "helps", "sentence": "It does."})
+
+
+def test_all_stages_under_way(result, tiny_run):
+    assert format_status(status(result)[:1]) == (
+        f"{result}: running: stage 1 of 4: fit, fit joint: 40/100 %, 1m30s left of this"
+    )
+    assert not any(one.hint for one in status(result))
+    shutil.rmtree(result / "run")
+    shutil.copytree(tiny_run, result / "run")
+    write_json(result / STATUS, sign(result) | {"label": "synthesize", "done": 3, "total": 9, "unit": ""})
+    whole, of_run = status(result)
+    assert (whole.doing, of_run.state) == ("stage 2 of 4: synthesize, 3/9", "complete")
+    finish(result, "synthesize")
+    assert status(result)[0].doing.startswith("stage 3 of 4: compare")
+    finish(result, "compare")
+    assert status(result)[0].doing.startswith("stage 4 of 4: report")
+    finish(result, "report")
+    (result / STATUS).unlink()
+    whole, *others = status(result)
+    assert (whole.state, whole.hint) == ("complete", f"open {result / 'report.html'}")
+    assert not any(one.hint for one in others)
+
+
+def test_all_stages_after_an_interruption(result):
+    for folder in (result, result / "run"):
+        write_json(folder / STATUS, sign(folder) | {"pid": GONE})
+    whole = status(result)[0]
+    assert (whole.state, whole.hint) == ("stopped", "repeat the ganaug run that began it")
+    assert whole.doing == "stage 1 of 4: fit, its process is gone; it was at fit joint: 40/100 %"
+    write_json(result / STATUS, sign(result) | {"pid": os.getpid()})  # it was repeated, and reads its images
+    assert (status(result)[0].state, status(result)[0].doing) == ("running", "stage 1 of 4: fit")
+
+
+def test_an_unfinished_study_says_how_far_it_is(result):
+    (result / "study").mkdir()
+    write_json(result / "study/identity.json", {})
+    for pid, words in ((os.getpid(), r"under way \(arms: 3/8\).*ganaug status"), (GONE, "repeat the ganaug run that")):
+        write_json(
+            result / "study" / STATUS, sign(result) | {"label": "arms", "done": 3, "total": 8, "unit": "", "pid": pid}
+        )
+        for refuse in (report, lambda study: export_classifier(study, result / "a.onnx")):
+            with pytest.raises(GanaugError, match=words):
+                refuse(result / "study")
+
+
+def test_what_does_not_exist_is_said_not_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GanaugError, match=rf"nothing does not exist in {tmp_path}\. Give the --out"):
+        status("nothing")
 
 
 def test_a_sign_that_cannot_be_read_is_none(tmp_path):

@@ -58,6 +58,8 @@ def load_classifier(path: str | Path) -> tuple[nn.Module, Card]:
     num_classes), and its card. Raises `GanaugError` for any other file."""
     from safetensors import SafetensorError, safe_open
 
+    if Path(path).is_dir():
+        raise GanaugError(f"{path} is a folder, not the file of a classifier. {HOW_TO_MAKE}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))

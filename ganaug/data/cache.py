@@ -30,7 +30,7 @@ IMAGES = "images.npy"
 BLOCK = 1024  # images copied at a time
 LARGEST_SIZE = 32  # that "auto" picks on a CPU: what trains in minutes there
 LARGEST_SIZE_CUDA = 128
-URGENT = ("unreadable", "truncated", "split-leak", "label-conflict", "small-class", "empty-class")
+URGENT = ("unreadable", "truncated", "split-leak", "label-conflict", "small-class", "empty-class", "nested-classes")
 COLUMNS = ("file", "class", "label", "split", "group", "sha256", "width", "height")
 
 
@@ -240,9 +240,16 @@ def _choose_size(source: Source, largest: int) -> int:
     if not short_sides:
         return IMAGE_SIZES[0]  # nothing is readable: the check will say so
     median = statistics.median(short_sides)
-    allowed = [size for size in IMAGE_SIZES if size <= largest]
-    image_size = min(allowed, key=lambda size: abs(math.log(size / median)))
-    say(f"image size {image_size} (the median short side is {median:g} pixels; set data.image_size to change it)")
+    nearest = min(IMAGE_SIZES, key=lambda size: abs(math.log(size / median)))
+    image_size, seen = min(nearest, largest), f"the median short side is {median:g} pixels"
+    if nearest > largest:
+        kind = "GPU" if largest == LARGEST_SIZE_CUDA else "CPU"
+        say(
+            f"image size {image_size}, the most on a {kind} unless --image-size says more ({seen}); details smaller than "
+            f"{median / image_size:.0f} of those pixels vanish"
+        )
+    else:
+        say(f"image size {image_size}, the nearest one ({seen}); --image-size sets another")
     return image_size
 
 

@@ -11,12 +11,13 @@ from typing import Any, Literal, get_args
 from ..errors import printable
 from .duplicates import Copies
 from .scan import FileRecord, Scan, scan
-from .source import Source, open_source
+from .source import SPLITS, Source, open_source
 
 Kind = Literal[
     "unreadable",
     "truncated",
     "empty-class",
+    "nested-classes",
     "split-leak",
     "label-conflict",
     "exact-duplicate",
@@ -95,14 +96,28 @@ def inspect_scan(source: Source, scanned: Scan) -> CheckReport:
     problems = [
         *_find_unreadable(scanned.records),
         *_find_small_classes(source, readable),
+        *_find_nested_classes(source),
         *_find_copies(scanned.records, scanned.copies),
         *_find_odd_sizes(readable),
         *_find_alike_names(source.class_names),
         *_listed(
-            "outside-link", "lie outside the data, behind a link; they are read like the others", source.outside_links
+            "outside-link",
+            "lies outside the data, behind a link; it is read like the others",
+            "lie outside the data, behind a link; they are read like the others",
+            source.outside_links,
         ),
-        *_listed("animated", "hold several frames; only the first is used", (r.name for r in readable if r.frames > 1)),
-        *_listed("ignored-file", "are not read (no image, outside the class folders, or unsafe)", source.ignored),
+        *_listed(
+            "animated",
+            "holds several frames; only the first is used",
+            "hold several frames; only the first is used",
+            (r.name for r in readable if r.frames > 1),
+        ),
+        *_listed(
+            "ignored-file",
+            "is not read (no image, outside the class folders, or unsafe)",
+            "are not read (no image, outside the class folders, or unsafe)",
+            source.ignored,
+        ),
     ]
     return CheckReport(
         source=str(source.path),
@@ -126,9 +141,10 @@ def format_report(report: CheckReport) -> str:
     table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     found = _plural(len(report.problems), "problem") if report.problems else "no problems"
     verdict = found if report.usable else f"unusable, {found}"
+    counts = f"{_plural(sum(totals), 'readable image')}, {_plural(len(report.classes), 'class', 'classes')}"
     return "\n".join(
         [
-            f"{printable(report.source)}: {sum(totals)} readable images, {len(report.classes)} classes, {verdict}",
+            f"{printable(report.source)}: {counts}, {verdict}",
             "",
             *table,
             "",
@@ -152,19 +168,21 @@ def summarize_problem(problem: Problem) -> str:
     return printable(f"{problem.kind}: {problem.message}{f', such as {example}' if example else ''}")
 
 
-def _listed(kind: Kind, what: str, files: Iterable[str]) -> Iterator[Problem]:
-    """The problem 'N files WHAT', if there are any."""
+def _listed(kind: Kind, one: str, several: str, files: Iterable[str]) -> Iterator[Problem]:
+    """The problem '1 file ONE' or 'N files SEVERAL', if there are any."""
     names = tuple(files)
     if names:
-        yield Problem(kind, f"{_plural(len(names), 'file')} {what}", names)
+        yield Problem(kind, f"{_plural(len(names), 'file')} {one if len(names) == 1 else several}", names)
 
 
 def _find_unreadable(records: Iterable[FileRecord]) -> Iterator[Problem]:
     broken = [record for record in records if record.error is not None]
     truncated = [record.name for record in broken if record.error == "truncated"]
-    yield from _listed("truncated", "end too early; copy them again", truncated)
+    yield from _listed("truncated", "ends too early; copy it again", "end too early; copy them again", truncated)
     others = [f"{record.name} ({record.error})" for record in broken if record.error != "truncated"]
-    yield from _listed("unreadable", "cannot be decoded; repair or remove them", others)
+    yield from _listed(
+        "unreadable", "cannot be decoded; repair or remove it", "cannot be decoded; repair or remove them", others
+    )
 
 
 def _find_small_classes(source: Source, readable: Iterable[FileRecord]) -> Iterator[Problem]:
@@ -179,6 +197,36 @@ def _find_small_classes(source: Source, readable: Iterable[FileRecord]) -> Itera
             yield Problem(
                 "small-class", f"class {name} has {count} training images: expect copies rather than new images"
             )
+
+
+def _find_nested_classes(source: Source) -> Iterator[Problem]:
+    """Class folders that seem to hold class folders, as those of a folder of data sets do. One with folders of images is none where all
+    classes are alike in that, as with a folder for each patient; train/ in it, images deep in several, or other classes without are."""
+    below: dict[str, set[tuple[str, ...]]] = defaultdict(set)  # of each class folder, the folders with images
+    for file in source.files:
+        first, *inner, _ = file.name.split("/")
+        if file.split is None and first == file.class_name and first.lower() not in SPLITS:
+            below[first].add(tuple(inner))
+    depths = {name: {len(inner) for inner in folders} for name, folders in below.items()}
+    deep = sum(max(each) > 1 for each in depths.values()) > 1
+    nested = []
+    for name, folders in below.items():
+        holds = 0 not in depths[name] and len({inner[0] for inner in folders}) > 1
+        split = any(len(inner) > 1 and inner[0].lower() in SPLITS for inner in folders)
+        if (
+            split
+            or (deep and max(depths[name]) > 1)
+            or (holds and any(each != depths[name] for each in depths.values()))
+        ):
+            nested.append((not split and depths[name] != {1}, name))
+    if nested:
+        names = [name for _, name in nested]
+        those = f"the class folder{'s' * (len(names) > 1)} {' and '.join(names[:LISTED])} seem{'s' * (len(names) == 1)}"
+        yield Problem(
+            "nested-classes",
+            f"{those} to hold class folders in turn, whose images are of one class here: was {min(nested)[1]} alone meant?",
+            tuple("/".join((name, *max(below[name]))) for name in names),
+        )
 
 
 def _find_alike_names(class_names: Iterable[str]) -> Iterator[Problem]:
@@ -223,7 +271,12 @@ def _find_odd_sizes(readable: list[FileRecord]) -> Iterator[Problem]:
         short, long = sorted((record.width, record.height))
         if max(short / median, median / short) > ODD_RATIO or long / short > ODD_RATIO:
             odd.append(f"{record.name} ({record.width}x{record.height})")
-    yield from _listed("odd-size", f"are oblong, or far from the median short side of {median:g} pixels", odd)
+    yield from _listed(
+        "odd-size",
+        f"is oblong, or far from the median short side of {median:g} pixels",
+        f"are oblong, or far from the median short side of {median:g} pixels",
+        odd,
+    )
 
 
 def _count_classes(source: Source, readable: Iterable[FileRecord]) -> dict[str, dict[str, int]]:
@@ -243,5 +296,5 @@ def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(parts + [f"and {len(counts) - LISTED:,} more"] * (len(counts) > LISTED)) or "none"
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def _plural(count: int, noun: str, several: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Literal
 
-from ..errors import GanaugError, printable
+from ..errors import GanaugError, looked_in, printable
 
 Split = Literal["train", "valid", "test"]
 
@@ -229,7 +229,7 @@ def _list(path: Path) -> tuple[_Listing, zipfile.ZipFile | None]:
     if path.is_dir():
         return _list_folder(path), None
     if not path.is_file():
-        raise GanaugError(f"the data {path} does not exist. Give a folder of images, or a zip of one.")
+        raise GanaugError(f"the data {path} does not exist{looked_in(path)}. Give a folder of images, or a zip of one.")
     archive = _open_archive(path)
     return _list_archive(archive), archive
 

@@ -24,13 +24,24 @@ def settle_mirror(recipe: Recipe, train: LabeledTensors, num_classes: int) -> Re
         return recipe
     dtype = resolve_precision(recipe.fit.precision, train.images.device)
     mirror = safe_reflections(train, num_classes, recipe.fit.seed, dtype, recipe.fit.augment)
-    say(f"reflections that keep the class: {mirror} (set data.mirror to change it)")
+    if mirror is None:
+        few = len(train.labels) < MIN_IMAGES
+        why = (
+            f"fewer than {MIN_IMAGES} images cannot tell"
+            if few
+            else "classifiers of these images hardly tell the classes apart"
+        )
+        harmless = "if mirroring is harmless, --mirror horizontal (or both)"
+        say(f"reflections that keep the class: not known, so none: {why}; {harmless}")
+        mirror = "none"
+    else:
+        say(f"reflections that keep the class: {mirror} (--mirror sets others)")
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mirror": mirror})})
 
 
 def safe_reflections(
     train: LabeledTensors, num_classes: int, seed: int, dtype: torch.dtype, allowed: Collection[str] = AUGMENT
-) -> Mirror:
+) -> Mirror | None:
     """The axes along which held-out training images may be mirrored without a classifier losing their class.
 
     Classifiers of one part of the images, never mirrored while they learn (`allowed` as in `train_judge`), judge the other
@@ -38,9 +49,13 @@ def safe_reflections(
     what it was, and there is no class, of MIN_OF_CLASS images, of which it does not, with the same confidence over all
     classes. Where a classifier knows little or images are few, nothing is safe. It does not see a reflection that is no
     image of the class, but nearer to it than to the others, such as a mirrored 2 where there are only 2 and 7.
+
+    None where that is so because nothing can be known: of few images, or of a classifier no better than guessing.
     """
-    if num_classes < 2 or len(train.labels) < MIN_IMAGES:
+    if num_classes < 2:
         return "none"
+    if len(train.labels) < MIN_IMAGES:
+        return None
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))
     fold_of = torch.empty_like(order)
     for k in range(num_classes):
@@ -78,7 +93,9 @@ def safe_reflections(
         safe[name] = kept and all(highest >= needed for highest in each)
     if safe["horizontal"]:
         return "both" if safe["vertical"] else "horizontal"
-    return "vertical" if safe["vertical"] else "none"
+    weights = len(classes) / (num_classes * classes.bincount()[classes])  # all classes count alike
+    guesses = limit(plain * weights, 1 - CONFIDENCE) <= 1 / num_classes
+    return "vertical" if safe["vertical"] else None if guesses else "none"
 
 
 def limit(values: torch.Tensor, share: float) -> float:

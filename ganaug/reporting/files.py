@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ..errors import GanaugError
 from ..runs import read_json
+from ..watch import refuse_unfinished
 from .pictures import MAP, PAIRS, WALKS, Arrays, FeatureMap, PairPicture, Walks, read_map, read_pairs, read_walks
 from .result import Curation, Result
 from .sprites import Images
@@ -89,8 +90,7 @@ def _read_result(folder: Path) -> Result:
         raise GanaugError(
             f"expected the folder of a study, but {folder} is not a folder. Make one with: ganaug compare"
         )
-    if not path.is_file():
-        raise GanaugError(f"{folder} is not a finished study: it has no study.json. Make one with: ganaug compare")
+    refuse_unfinished(folder)
     try:
         return Result.model_validate(read_json(path))
     except ValidationError as error:

@@ -4,10 +4,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..classify.predictor import export_onnx, load_classifier
 from ..errors import GanaugError
+from ..progress import warn
 from ..runs import read_json, written_whole
+from ..watch import refuse_unfinished
 from .arms import BASELINE
+from .statistics import guessing_limit
 
 SUFFIXES = (".safetensors", ".onnx")
 
@@ -25,12 +30,7 @@ def export_classifier(study: str | Path, out: str | Path, *, arm: str | None = N
     folder, target = Path(study), Path(out)
     if target.suffix.lower() not in SUFFIXES:
         raise GanaugError(f"{target} must end in {' or '.join(SUFFIXES)}, which says what is written.")
-    if not (folder / "study.json").is_file():
-        raise GanaugError(f"{folder} is not a finished study. Make one with: ganaug compare RUN --out {folder}")
-    content = read_json(folder / "study.json", keys=("arms", "choices"))
-    chosen = arm or best_arm(content)
-    if chosen not in content["arms"]:
-        raise GanaugError(f"{folder} has no arm {chosen!r}; it has {', '.join(content['arms'])}.")
+    content, chosen = find_arm(folder, arm)
     path = classifier_file(folder, chosen)
     if not path.is_file():
         raise GanaugError(
@@ -43,7 +43,38 @@ def export_classifier(study: str | Path, out: str | Path, *, arm: str | None = N
     else:
         with written_whole(target) as temporary:
             shutil.copyfile(path, temporary)
+    if guesses(content, chosen):
+        warn(
+            f"on the test images {chosen} cannot be told from guessing, so that what {target} says may be worth nothing. The notes in the "
+            "study's report say what to look at."
+        )
     return target
+
+
+def find_arm(study: Path, arm: str | None) -> tuple[dict[str, Any], str]:
+    """What study.json says, and the arm that is asked for in it, or the best one. Raises `GanaugError` as `export_classifier` does."""
+    refuse_unfinished(study)
+    content = read_json(study / "study.json", keys=("arms", "choices", "counts", "class_names"))
+    chosen = arm or best_arm(content)
+    if chosen not in content["arms"]:
+        raise GanaugError(f"{study} has no arm {chosen!r}; it has {', '.join(content['arms'])}.")
+    return content, chosen
+
+
+def describe_export(study: str | Path, arm: str | None = None) -> str:
+    """Whose classifier `export_classifier` writes, and how well it does on the test images, for people."""
+    content, chosen = find_arm(Path(study), arm)
+    scores = [100 * value for value in content["arms"][chosen]["balanced_accuracy"]]
+    mean = f"{sum(scores) / len(scores):.1f} % in the mean of {len(scores)} repetitions"
+    return f"arm: {chosen}; balanced accuracy on the test images: {scores[0]:.1f} % of this classifier, {mean}"
+
+
+def guesses(study: dict[str, Any], arm: str) -> bool:
+    """Whether the arm's mean over the repetitions cannot be told from guessing on the (first split's) test images."""
+    truth = np.repeat(
+        np.arange(len(study["class_names"])), [study["counts"]["test"][name] for name in study["class_names"]]
+    )
+    return bool(np.mean(study["arms"][arm]["balanced_accuracy"]) < guessing_limit(truth))
 
 
 def classifier_file(study: Path, arm: str) -> Path:

@@ -166,9 +166,9 @@ def measure_folder(folder: Path, work: Path) -> dict[str, Any]:
     problems = [problem for problem in checked["problems"] if problem["kind"] in UNUSABLE]
     named = {name.split(" (")[0] for problem in problems for name in problem["files"]}
     readable = sum(count for counts in checked["classes"].values() for count in counts.values())
-    told = re.search(r": (\d+) readable images", ended["fit"].out)
+    told = re.search(r": ([\d,]+) readable images?", ended["fit"].out)
     missing = sorted((unusable | set(alone["disputed"])) - named)
-    if told is None or int(told[1]) != readable or readable + len(named) != len(files):
+    if told is None or int(told[1].replace(",", "")) != readable or readable + len(named) != len(files):
         missing.append(f"{readable} readable and {len(named)} named of {len(files)}; fit tells {told}")
     return {
         **figures,

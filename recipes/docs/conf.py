@@ -83,7 +83,7 @@ def describe_kind(annotation: Any, metadata: Any = ()) -> str:
     if origin is Annotated:
         return describe_kind(parts[0], [*parts[1:], *metadata])
     if is_duration(metadata):
-        kind = "duration such as `90s`, `5m` or `1h30m`, or seconds"
+        kind = "duration such as `90s`, `5m` or `1h30m`; in recipe files and Python also a number of seconds"
     elif origin is Literal:
         kind = " or ".join(", ".join(f"`{part}`" for part in some) for some in (parts[:-1], parts[-1:]) if some)
     elif origin in (Union, types.UnionType):

@@ -311,6 +311,7 @@ def test_a_classifier_from_study_to_predictions(study, few, tmp_path):
     arm = "discriminator/real+synthetic"
     result = ganaug("export-classifier", study, "--out", tmp_path / "classifier.safetensors", "--arm", arm)
     assert f"next: ganaug predict {tmp_path / 'classifier.safetensors'} IMAGES" in result.stdout
+    assert f"arm: {arm}; balanced accuracy on the test images: " in result.stdout
     shown = ganaug("predict", tmp_path / "classifier.safetensors", few / "test").stdout
     table = pd.read_csv(io.StringIO(shown), dtype={"class": str})
     right = [file.split("/")[0] == name for file, name in zip(table["file"], table["class"], strict=True)]

@@ -32,6 +32,8 @@ BAD_FITS = {
     "regex": (lambda few, tmp: ("fit", write_few_flat(few, tmp), "-n", "--group-regex", "("), "regular expression"),
     "no recipe": (lambda few, tmp: ("fit", few, "-n", "--recipe", tmp / "nowhere.yaml"), "cannot be read"),
     "budget": (lambda few, tmp: ("run", few, "--out", tmp / "all", "--budget", "soon"), "expected a duration"),
+    "no unit": (lambda few, tmp: ("run", few, "--out", tmp / "all", "--budget", "10"), "give a unit: 10m"),
+    "no unit of a setting": (lambda few, tmp: ("fit", few, "-n", "--set", "fit.budget=10"), "give a unit: 10m"),
     "diverging": (
         lambda few, tmp: ("fit", few, "--out", tmp / "run", *FIT, "--set", "fit.learning_rate=1e9"),
         "diverged",
@@ -135,6 +137,16 @@ def test_what_is_no_run_or_study(few, tmp_path):
         assert "is not a run" in refused(command, few, "--out", tmp_path / "out")
     assert "is not a finished study" in refused("report", few)
     assert "is not a folder" in refused("report", tmp_path / "nowhere")
+
+
+def test_a_run_for_nothing_leaves_nothing(few, tmp_path):
+    assert "does not exist" in refused("run", tmp_path / "nowhere", "--out", tmp_path / "result")
+    shutil.copytree(few / "train/0", tmp_path / "data/0")
+    assert "one class alone" in refused("run", tmp_path / "data", "--out", tmp_path / "result")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    (tmp_path / "result").mkdir()
+    refused("run", tmp_path / "nowhere", "--out", tmp_path / "result")
+    assert not list((tmp_path / "result").iterdir())
 
 
 def test_a_damaged_piece_of_a_study_is_named(shared_run, study, tmp_path):

@@ -128,7 +128,16 @@ def test_auto_image_size(make_folder, tmp_path, caplog, side, device, expected):
     folder = make_folder({"cat": 3}, size=(side + 9, side))
     images, _ = prepare(folder, DataSettings(), tmp_path / "run", device)
     assert images.image_size == expected
-    assert f"image size {expected}" in caplog.text
+    assert f"image size {expected}, " in caplog.text
+    assert ("unless --image-size says more" in caplog.text) == ((side, device) in ((100, "cpu"), (600, "cuda")))
+
+
+@pytest.mark.parametrize(("device", "words"), [("cpu", "on a CPU unless"), ("cuda", "on a GPU unless")])
+def test_a_lowered_image_size_says_what_is_lost(make_folder, tmp_path, caplog, device, words):
+    caplog.set_level(logging.INFO, "ganaug")
+    prepare(make_folder({"cat": 2}, size=(600, 269)), DataSettings(), tmp_path / "run", device)
+    lost = "smaller than 8 of those" if device == "cpu" else "smaller than 2 of those"
+    assert words in caplog.text and lost in caplog.text
 
 
 def test_unreadable_files_are_left_out_with_a_warning(make_folder, tmp_path, caplog):

@@ -64,6 +64,36 @@ def test_copies(make_folder):
     assert set(found["label-conflict"].files) == {"train/a/2.png", "train/b/conflict.png"}
 
 
+@pytest.mark.parametrize(
+    ("counts", "named", "meant"),
+    [
+        ({"parts/dent": 2, "parts/scratch": 2, "result/run/samples": 2, "result/synthetic/dent": 1}, 2, "parts"),
+        ({"a": 2, "b": 2, "others/c": 2, "others/d": 2}, 1, "others"),
+        ({"a": 2, "parts/train/c": 2, "parts/test/c": 2}, 1, "parts"),
+        ({"2023/mill/a": 2, "2024/mill/a": 2}, 2, "2023"),
+        ({"benign/patient1": 2, "malignant/patient2": 2, "malignant/patient3": 2}, 0, ""),  # alike: folders of patients
+        ({"benign": 2, "malignant/patient2": 2, "malignant": 1, "malignant/patient3": 2}, 0, ""),
+        ({"train/a/left": 2, "train/a/right": 2, "train/b": 2, "test/a": 1}, 0, ""),
+    ],
+)
+def test_class_folders_that_hold_class_folders(make_folder, counts, named, meant):
+    found = problems_of(check(make_folder(counts)))
+    assert ("nested-classes" in found) == bool(named)
+    if named:
+        assert len(found["nested-classes"].files) == named
+        assert f"was {meant} alone meant?" in found["nested-classes"].message
+
+
+def test_one_file_is_spoken_of_as_one(make_folder):
+    folder = make_folder({"cat": 12, "dog": 10})
+    (folder / "cat/0.png").write_bytes((folder / "cat/0.png").read_bytes()[:200])
+    assert problems_of(check(folder))["truncated"].message == "1 file ends too early; copy it again"
+    (folder / "cat/1.png").write_bytes((folder / "cat/1.png").read_bytes()[:200])
+    assert problems_of(check(folder))["truncated"].message == "2 files end too early; copy them again"
+    Image.radial_gradient("L").resize((240, 240)).save(folder / "cat/huge.png")
+    assert problems_of(check(folder))["odd-size"].message.startswith("1 file is oblong")
+
+
 def test_odd_sizes_animations_and_ignored_files(make_folder):
     folder = make_folder({"cat": 10})
     Image.radial_gradient("L").resize((240, 240)).save(folder / "cat/huge.png")

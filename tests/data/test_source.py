@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import stat
 import zipfile
@@ -204,8 +205,14 @@ def test_identity_changes_with_the_content_only(make_folder, make_zip):
 
 
 def test_missing_path(tmp_path):
-    with pytest.raises(GanaugError, match="does not exist"):
+    with pytest.raises(GanaugError, match="nowhere does not exist\\. "):
         open_source(tmp_path / "nowhere")
+
+
+def test_a_missing_relative_path_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GanaugError, match=f"the data photos does not exist in {re.escape(str(tmp_path))}\\."):
+        open_source("photos")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Several processes train as one would alone: the same data in the same order, the same networks; and end together."""
 
 import pickle
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from game import make_data, make_state, with_changes
 from interruptions import EVERY_STEP, interrupted_fit, member_of, metrics_of, take_four_checkpoints
 from small import with_settings
-from tiny import refused
+from tiny import ganaug, refused
 from together import GAMES, play, play_together
 
 from ganaug import GanaugError
@@ -24,8 +25,22 @@ from ganaug.gan.ranks import ALONE, Part
 from ganaug.gan.steps import TrainingData, draw_batch
 from ganaug.gan.training import fit
 from ganaug.runs import open_run
+from ganaug.sessions import Stopped
 
 EVERYTHING = ("color", "translation", "scale", "rotation", "cutout")
+
+
+def test_the_command_to_go_on_with_is_that_of_torchrun_again(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(training, "fit", stop)
+    plain = ganaug("fit", "photos", "--out", tmp_path / "run", code=130).stderr
+    assert f"with: ganaug fit photos --out {tmp_path / 'run'}\n" in plain
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    launched = ganaug("fit", "photos", "--out", tmp_path / "run", code=130).stderr
+    assert f"with: torchrun --nproc-per-node 3 -m ganaug fit photos --out {tmp_path / 'run'}\n" in launched
 
 
 def put_together(parts):

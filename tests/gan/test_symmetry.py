@@ -10,7 +10,7 @@ from small import with_settings
 
 from ganaug.data.images import encode_png
 from ganaug.gan import judge, symmetry
-from ganaug.gan.symmetry import MIN_IMAGES, safe_reflections
+from ganaug.gan.symmetry import MIN_IMAGES, safe_reflections, settle_mirror
 from ganaug.gan.training import fit
 from ganaug.gan.validation import LabeledTensors
 from ganaug.recipe import load_recipe
@@ -91,7 +91,7 @@ def test_a_class_too_small_to_tell_has_no_veto(count, mirrors):
 
 def test_too_few_images_allow_nothing():
     assert found((LEVEL, UPRIGHT), MIN_IMAGES) == "both"
-    assert found((LEVEL, UPRIGHT), MIN_IMAGES - 1) == "none"
+    assert found((LEVEL, UPRIGHT), MIN_IMAGES - 1) is None
 
 
 def test_a_single_class_allows_nothing():
@@ -101,7 +101,27 @@ def test_a_single_class_allows_nothing():
 @pytest.mark.parametrize("seed", range(3))
 def test_classes_that_nothing_tells_apart_allow_nothing(seed):
     flat = np.full((SIDE, SIDE), 128)
-    assert found((flat, flat, flat), 60, seed) == "none"
+    assert found((flat, flat, flat), 60, seed) is None
+
+
+@pytest.mark.parametrize(("count", "why"), [(60, "hardly tell the classes apart"), (20, "fewer than 40 images")])
+def test_what_cannot_be_known_is_not_called_none(caplog, count, why):
+    caplog.set_level("INFO", "ganaug")
+    flat = np.full((SIDE, SIDE), 128)
+    assert (
+        settle_mirror(load_recipe({"fit": {"precision": "fp32"}}), draw((flat, flat), count), 2).data.mirror == "none"
+    )
+    assert why in caplog.text and "--mirror horizontal (or both)" in caplog.text
+
+
+def test_classes_of_few_among_many_are_not_taken_for_guessed():
+    """Nine in ten images are of one class, as which a classifier that guesses would take all."""
+    data = draw((LEFT, RIGHT, TOP, BOTTOM), 400)
+    rows = torch.cat([torch.where(data.labels == k)[0][: 100 if k == 0 else 10] for k in range(4)])
+    few = LabeledTensors(data.images[rows], data.labels[rows])
+    assert safe_reflections(few, 4, 0, torch.float32) is not None
+    flat = draw((np.full((SIDE, SIDE), 128),) * 4, 400)
+    assert safe_reflections(LabeledTensors(flat.images[rows], flat.labels[rows]), 4, 0, torch.float32) is None
 
 
 def test_what_is_found_repeats_and_leaves_the_random_numbers_alone():

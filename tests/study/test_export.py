@@ -18,10 +18,10 @@ from ganaug.data.cache import load
 from ganaug.data.images import encode_png
 from ganaug.data.source import open_unlabeled
 from ganaug.errors import GanaugError
-from ganaug.runs import read_json
+from ganaug.runs import read_json, write_json
 from ganaug.study.arms import BASELINE
 from ganaug.study.compare import compare
-from ganaug.study.export import best_arm, export_classifier
+from ganaug.study.export import best_arm, describe_export, export_classifier
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,20 @@ def test_a_study_that_keeps_no_classifiers_says_how_to_get_them(tiny_study, tiny
     ).read_bytes()
 
 
+def test_the_arm_and_its_score_are_told_and_guessing_is_warned_of(tiny_study, tmp_path, caplog):
+    study = shutil.copytree(tiny_study, tmp_path / "study")
+    content = read_json(study / "study.json")
+    for scores, warned in (([0.3, 0.4], True), ([0.9, 0.95], False)):  # three classes of ten test images
+        content["arms"][BASELINE]["balanced_accuracy"] = scores
+        write_json(study / "study.json", content)
+        caplog.clear()
+        export_classifier(study, tmp_path / "a.safetensors", arm=BASELINE)
+        assert ("cannot be told from guessing" in caplog.text) == warned
+    assert describe_export(study, BASELINE) == (
+        f"arm: {BASELINE}; balanced accuracy on the test images: 90.0 % of this classifier, 92.5 % in the mean of 2 repetitions"
+    )
+
+
 def test_what_cannot_be_exported_is_said(tiny_study, tmp_path):
     with pytest.raises(GanaugError, match=r"must end in \.safetensors or \.onnx"):
         export_classifier(tiny_study, tmp_path / "a.pt")
@@ -171,3 +185,11 @@ def test_what_cannot_be_exported_is_said(tiny_study, tmp_path):
         export_classifier(tmp_path, tmp_path / "a.onnx")
     with pytest.raises(GanaugError, match="it has scratch/real"):
         export_classifier(tiny_study, tmp_path / "a.onnx", arm="scratch/banana")
+    shutil.copytree(tiny_study, tmp_path / "result/study")
+    with pytest.raises(GanaugError, match=r"Did you mean .*result/study\?"):
+        export_classifier(tmp_path / "result", tmp_path / "a.onnx")
+
+
+def test_a_folder_is_no_classifier(tmp_path):
+    with pytest.raises(GanaugError, match="is a folder, not the file of a classifier"):
+        predict(tmp_path, tmp_path)
