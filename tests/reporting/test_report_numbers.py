@@ -115,7 +115,7 @@ def test_curves_of_several_members_and_of_unknown_arms() -> None:
 
 
 def test_a_last_row_over_few_steps_is_not_drawn() -> None:
-    steps, losses = ["10", "20", "30", "31"], ["1", "1", "1", "9"]
+    steps, losses = ["10", "20", "30", "31"], ["1", "2", "3", "9"]
     with_stub = draw_gan(Table({"step": steps, "loss_d": losses}), "gan")
     assert with_stub == draw_gan(Table({"step": steps[:3], "loss_d": losses[:3]}), "gan")
     assert with_stub != draw_gan(Table({"step": ["10", "20", "30", "36"], "loss_d": losses}), "gan")

@@ -40,7 +40,7 @@ def place_of(page: Any, number: int) -> tuple[float, float]:
     data = json.loads(page.text_content("#map-data"))
     box = page.locator("#map-plot svg").bounding_box()
     x, y = data["places"][2 * number : 2 * number + 2]
-    return box["x"] + x / data["side"] * box["width"], box["y"] + y / data["side"] * box["height"]
+    return box["x"] + x / data["width"] * box["width"], box["y"] + y / data["height"] * box["height"]
 
 
 def test_the_slider_moves_every_walk_by_keyboard(page: Any) -> None:
