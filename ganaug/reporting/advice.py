@@ -56,9 +56,7 @@ def _clearer_images(result: Result) -> list[Step]:
     larger = next((size for size in IMAGE_SIZES if isinstance(side, int) and size > side), None)
     data, steps = _data(result), []
     if larger is not None:
-        why = (
-            f"Show the networks more: at {side} x {side} pixels the classes may not be told apart, by a person neither."
-        )
+        why = f"Show the networks more: at {side} x {side} pixels the classes may be too hard to tell apart, even for a person."
         steps.append(Step(why, (f"ganaug run {data} --out NEW --image-size {larger}",)))
     least = min(result.counts.get("train", {}).values(), default=None)
     few = (

@@ -213,8 +213,8 @@ class Result(Part):
         """Whether the baseline cannot be told from guessing; where the study does not say, whether it is no better than that."""
         if self.baseline_guesses is not None:
             return self.baseline_guesses
-        scores = self.arms.get(self.primary.baseline, {}).get("balanced_accuracy")
-        return bool(scores) and self.chance is not None and sum(scores) / len(scores) <= self.chance
+        scores = self.arms.get(self.primary.baseline, {}).get("balanced_accuracy", [])
+        return bool(scores) and self.chance is not None and sum(scores) <= self.chance * len(scores)
 
     @property
     def num_repetitions(self) -> int:

@@ -1,5 +1,6 @@
 """The map of real and synthetic images and the walks between noises, as drawings, sheets of thumbnails and data for the page's script."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,8 @@ SIDE, MARGIN, CROSS = 640, 26, 4  # width of the map, its margins and half a cro
 LEAST_HEIGHT = 0.4  # of the width
 SHEET_COLUMNS = 10
 MOST_NAMED = 24  # classes up to which their names stand on the map
-NAME_LETTERS, LETTER_WIDTH, LINE_HEIGHT = (
-    13,
-    17.0,
-    32.0,
-)  # of such a name; the others in units of the map, as on a phone
+NAME_LETTERS = 13  # of such a name
+NAME_SIZE, LINE_HEIGHT = 27.0, 32.0  # of its letters, in units of the map, as on a phone
 NEIGHBOURHOOD = 60.0  # units around a place within which images count for how dense its class is there
 MAP_TILE = 144  # CSS pixels, about, of the thumbnail that is looked at
 WALK_GAP = 2  # pixels between two walks
@@ -149,18 +147,23 @@ def _place_names(
         mine = labels == k
         own = near[np.ix_(mine, mine)].sum(axis=1)
         text = shorten(class_names[k], NAME_LETTERS)
-        half = LETTER_WIDTH * len(text) / 2
+        half = _width(text) / 2
         room = np.array(
             [[min(half, SIDE / 2), LINE_HEIGHT / 2], [max(SIDE - half, SIDE / 2), height - LINE_HEIGHT / 2]]
         )
         for x, y in np.clip(at[mine][np.argsort(-(own**2) / near[mine].sum(axis=1), kind="stable")], *room).tolist():
             if all(
-                abs(y - other.y) >= LINE_HEIGHT or abs(x - other.x) >= half + LETTER_WIDTH * len(other.text) / 2
-                for other in placed
+                abs(y - other.y) >= LINE_HEIGHT or abs(x - other.x) >= half + _width(other.text) / 2 for other in placed
             ):
                 placed.append(MapName(text, round(x, 1), round(y, 1), hue))
                 break
     return placed
+
+
+def _width(text: str) -> float:
+    """About that of a bold name in a wide font, in units of the map."""
+    wide = {letter: unicodedata.east_asian_width(letter) in "WF" or letter in "MWmw@%" for letter in text}
+    return NAME_SIZE * sum(1.1 if wide[letter] else 0.8 if letter.isupper() else 0.7 for letter in text)
 
 
 def draw_walks(found: Walks, class_names: Sequence[str]) -> list[WalkPicture]:
