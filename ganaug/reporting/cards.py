@@ -61,7 +61,7 @@ def describe_generator(folder: RunFolder, makers: Sequence[str], study: Path | N
                 f"{', '.join(info['class_names'])}. Give a study of this run: ganaug compare {folder.root}"
             )
         result = describe_study(found)
-        about["verdict"] = result["result"].sentence
+        about["verdict"] = result["sentence"]
         about["figures"] = [list(figure) for figure in result["key_figures"]]
         about["label"] = result["label"]
     return about

@@ -1,6 +1,6 @@
 """The charts of what happened during training: the choice of the updates, the GAN's metrics, the classifiers' curves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from .figures import arm_colour, is_first_start
+from .figures import arm_colour, is_first_start, within_percent
 from .files import Column, Table
 from .result import Candidate, Updates
 from .svg import INK, MUTED, SERIES, SURFACE, WIDTH, canvas, figure_style, to_svg
@@ -42,7 +42,7 @@ CHECKPOINT_PANELS = {
     "kid": ("KID to held-out images", False),
     "coverage": ("Coverage of held-out images", True),
     "consistency": ("Images of the right class", True),
-    "copies": ("Copies of training images", True),
+    "copies": ("Close to a training image", True),
 }
 
 
@@ -85,9 +85,9 @@ def _draw_candidates(axes: Axes, title: str, points: Sequence[tuple[int, float]]
     axes.set_xticks(ticks, [_short_count(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    if title == "Balanced accuracy":
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
     axes.margins(x=0.08, y=0.12)
+    if title == "Balanced accuracy":
+        _percent_axis(axes)
 
 
 def _list_candidates(candidates: Sequence[Candidate]) -> str:
@@ -106,16 +106,50 @@ def _short_count(value: float) -> str:
 
 def draw_gan(table: Table, name: str) -> list[tuple[str, Markup]]:
     """(title, chart) for each group of the GAN's metrics, by step; a line for each member, in faint colours if many."""
-    numeric = [column for column in table.numeric_columns() if column not in NOT_PLOTTED]
-    panels = {title: {c: word for c, word in words.items() if c in numeric} for title, words in GAN_PANELS.items()}
-    known = {column for words in GAN_PANELS.values() for column in words}
-    panels |= {describe_metric(column): {column: ""} for column in numeric if column not in known}
-    drawn = [(title, words) for title, words in panels.items() if words][:MOST_PANELS]
+    drawn = [(title, words) for title, words in _gan_panels(table).items() if not _all_constant(table, words)]
+    drawn = drawn[:MOST_PANELS]
     with figure_style():
         return [
             (title, _draw_gan_panel(table, title, words, f"{name}-{index}"))
             for index, (title, words) in enumerate(drawn)
         ]
+
+
+def _gan_panels(table: Table) -> dict[str, dict[str, str]]:
+    """title -> columns of the table, with the word for each."""
+    numeric = [column for column in table.numeric_columns() if column not in NOT_PLOTTED]
+    panels = {title: {c: word for c, word in words.items() if c in numeric} for title, words in GAN_PANELS.items()}
+    known = {column for words in GAN_PANELS.values() for column in words}
+    panels |= {describe_metric(column): {column: ""} for column in numeric if column not in known}
+    return {title: words for title, words in panels.items() if words}
+
+
+def constant_metrics(table: Table) -> list[tuple[str, str]]:
+    """(title, value) of the panels whose lines would be flat from end to end, which `draw_gan` leaves out."""
+    return [
+        (title, ", ".join(f"{table.numbers(column)[0]:g}" for column in words))
+        for title, words in _gan_panels(table).items()
+        if _all_constant(table, words)
+    ]
+
+
+def _all_constant(table: Table, columns: Iterable[str]) -> bool:
+    return all(_constant(table, column) for column in columns)
+
+
+def constant_checkpoints(table: Table) -> list[tuple[str, str]]:
+    """(title, value) of the measures that are alike at all checkpoints, which `draw_checkpoints` leaves out."""
+    return [
+        (title, f"{table.numbers(column)[0] * (100 if is_share else 1):.3g}{'%' if is_share else ''}")
+        for column, (title, is_share) in CHECKPOINT_PANELS.items()
+        if _constant(table, column)
+    ]
+
+
+def _constant(table: Table, column: str) -> bool:
+    """Whether there are several values in it, all alike."""
+    values = table.numbers(column) if column in table.columns else np.zeros(0)
+    return len(values) > 1 and bool((values == values[0]).all())
 
 
 def _draw_gan_panel(table: Table, title: str, words: dict[str, str], name: str) -> Markup:
@@ -147,7 +181,7 @@ def draw_checkpoints(table: Table, name: str) -> list[tuple[str, Markup]]:
         return [
             (title, _draw_checkpoint_panel(table, column, title, is_share, f"{name}-{column}"))
             for column, (title, is_share) in CHECKPOINT_PANELS.items()
-            if column in numeric
+            if column in numeric and not _constant(table, column)
         ]
 
 
@@ -169,7 +203,7 @@ def _draw_checkpoint_panel(table: Table, column: str, title: str, is_share: bool
     _time_axis(axes, "step")
     axes.margins(x=0.05)
     if is_share:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+        _percent_axis(axes)
     at_kept = f" At the kept one: {', '.join(words)}." if words else ""
     return to_svg(figure, name, f"{title} at the checkpoints of the GAN.{at_kept}")
 
@@ -217,7 +251,7 @@ def _draw_classifier_panel(table: Table, arms: Sequence[str], column: str, title
         handles.append(Line2D([], [], color=arm_colour(arm, arms), linestyle=style, label=describe_arm(arm)))
     _time_axis(axes, label)
     if column == "accuracy":
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+        _percent_axis(axes)
     _legend(axes, handles, columns=1)
     return to_svg(figure, name, f"{title} during the training of the classifiers, a line for each arm.")
 
@@ -241,6 +275,14 @@ def _time_axis(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_count(value)))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.01, y=0.08)
+
+
+def _percent_axis(axes: Axes) -> None:
+    """Once all is drawn. What lies on an end of the axis is not cut there."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+    axes.set_ylim(*within_percent(*axes.get_ylim()))
+    for line in axes.lines:
+        line.set_clip_on(False)
 
 
 def _legend(axes: Axes, handles: Sequence[Line2D], columns: int = 2) -> None:

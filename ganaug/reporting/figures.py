@@ -52,11 +52,14 @@ def is_first_start(arm: str, arms: Sequence[str]) -> bool:
     return split_arm(arm)[0] == split_arm(arms[0])[0]
 
 
-def draw_arms(arms: dict[str, dict[str, list[float]]], metric: str, name: str) -> Markup:
-    """A dot for each repetition and a bar at the mean, a row for each arm that has the metric."""
+def draw_arms(arms: dict[str, dict[str, list[float]]], metric: str, name: str, chance: float | None = None) -> Markup:
+    """A dot for each repetition and a bar at the mean, a row for each arm that has the metric; a dotted line at what guesses reach,
+    `chance`, where that is near the scores."""
     rows = [(arm, scores[metric]) for arm, scores in arms.items() if scores.get(metric)]
+    guessed = None if chance is None else _near(100 * chance, [100 * value for _, values in rows for value in values])
     with figure_style():
-        figure, axes = canvas(height=ROW * len(rows) + 46, left=4, right=8, top=0, bottom=44)
+        top = 0 if guessed is None else 22
+        figure, axes = canvas(height=ROW * len(rows) + 46 + top, left=4, right=8, top=top, bottom=44)
         axes.set_ylim(len(rows), 0)
         for index, (arm, values) in enumerate(rows):
             colour = arm_colour(arm, list(arms))
@@ -70,15 +73,41 @@ def draw_arms(arms: dict[str, dict[str, list[float]]], metric: str, name: str) -
                 edgecolors=colour,
                 linewidths=1.5,
                 zorder=3,
+                clip_on=False,
             )
             middle = 100 * float(np.mean(values))
             axes.plot([middle, middle], [y - 0.2, y + 0.2], color=INK, linewidth=2.2, zorder=4)
             _row_text(axes, index + 0.32, describe_arm(arm), _mean_and_spread(values), ("normal", "bold"))
-        _pad_limits(axes, [100 * value for _, values in rows for value in values])
+        shown = [100 * value for _, values in rows for value in values]
+        _pad_limits(axes, shown if guessed is None else [*shown, guessed])
+        if guessed is not None:
+            _draw_chance(axes, guessed)
         _percent_axis(axes, f"{describe_metric(metric)} on the real test images")
         axes.yaxis.set_major_locator(NullLocator())
         summary = "; ".join(f"{describe_arm(arm)}: {percent(mean(values))}" for arm, values in rows)
-        return to_svg(figure, name, f"{describe_metric(metric)} of each arm, mean over the repetitions. {summary}.")
+        guesses = "" if guessed is None else f" Dotted line: guesses reach {guessed:.0f}%."
+        return to_svg(
+            figure, name, f"{describe_metric(metric)} of each arm, mean over the repetitions. {summary}.{guesses}"
+        )
+
+
+def _near(value: float, values: Sequence[float]) -> float | None:
+    """The value, where it lies within the others or no farther off than half their range; else None."""
+    if not values:
+        return None
+    room = 0.5 * (max(values) - min(values))
+    return value if min(values) - room <= value <= max(values) + room else None
+
+
+def _draw_chance(axes: Axes, value: float) -> None:
+    """Its words above the rows, on the side of the line that has room for them."""
+    axes.axvline(value, color=INK, linewidth=1.2, linestyle=(0, (1.2, 2.4)), zorder=1.5)
+    low, high = axes.get_xlim()
+    side, shift = ("left", -2) if value < (low + high) / 2 else ("right", 2)
+    axes.annotate(
+        f"guessing {value:.0f}%", (value, 1), xycoords=("data", "axes fraction"), xytext=(shift, 5), textcoords="offset pixels",
+        ha=side, color=MUTED, fontsize=11.5,
+    )  # fmt: skip
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
@@ -111,7 +140,12 @@ def _row_text(
 def _pad_limits(axes: Axes, values: Sequence[float]) -> None:
     low, high = (min(values), max(values)) if values else (0.0, 100.0)
     pad = max(0.5, 0.08 * (high - low))
-    axes.set_xlim(low - pad, high + pad)
+    axes.set_xlim(*within_percent(low - pad, high + pad))
+
+
+def within_percent(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis of percent, none beyond what there is."""
+    return max(low, 0.0), min(high, 100.0)
 
 
 def _percent_axis(axes: Axes, label: str) -> None:

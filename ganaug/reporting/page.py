@@ -16,6 +16,7 @@ from ..recipe import RecipeLike, load_recipe
 from ..runs import write_text
 from ..settings import ReportSettings
 from . import choices, words
+from .advice import explain_placeholders, next_steps
 from .files import OF_SYNTHETIC, Study, read_study
 from .result import Result
 from .scatter import draw_map, draw_walks
@@ -34,6 +35,8 @@ from .tables import (
 OPEN_CLASSES = 24  # rows of classes that a page shows without a click
 VERDICT_WORDS = {"helps": "Helps", "hurts": "Hurts", "equivalent": "Equivalent", "inconclusive": "Inconclusive"}
 DEMO_LABEL = "Demonstration, no evidence"
+GUESS_LABEL = "The baseline may be guessing"
+COPY = "copy"  # the filter whose column stands also where it rejected nothing
 TEMPLATES = Path(__file__).with_name("templates")
 SUFFIXES = (".html", ".htm")
 
@@ -73,11 +76,20 @@ def _page_path(folder: Path, out: str | Path | None) -> Path:
 def describe_study(study: Study) -> dict[str, Any]:
     """Every number and word of the page, without its pictures."""
     result = study.result
+    steps = next_steps(result)
+    headline = words.split_headline(words.typeset(words.name_arms(result.sentence)))
+    labels = [GUESS_LABEL] * result.guesses + [DEMO_LABEL] * (result.preset == "demo")
     return {
         "result": result,
-        "headline": words.split_headline(words.typeset(result.sentence)),
+        "sentence": words.name_arms(result.sentence),
+        "headline": headline,
+        "lede": words.split_headline(headline[1]),
+        "notes": [words.name_arms(note) for note in result.notes],
+        "steps": steps,
+        "placeholders": explain_placeholders(steps),
         "word": VERDICT_WORDS[result.verdict],
-        "label": DEMO_LABEL if result.preset == "demo" else "",
+        "label": ". ".join(labels),
+        "labels": labels,
         "subject": describe_subject(result),
         "primary": result.primary_difference(),
         "key_figures": key_figures(result),
@@ -102,6 +114,7 @@ def describe_study(study: Study) -> dict[str, Any]:
         },
         "open_classes": OPEN_CLASSES,
         "curation": study.curation,
+        "reasons": study.curation.reasons(tests_copies(result) * [COPY]) if study.curation else [],
         "pairs": study.pairs,
         **page_script(),
     }
@@ -117,6 +130,11 @@ def page_script() -> dict[str, str]:
 def has_synthetic(result: Result) -> bool:
     """Whether an arm uses synthetic images. Arms of unknown names might."""
     return any(words.uses_synthetic(arm) or "/" not in arm for arm in result.arms)
+
+
+def tests_copies(result: Result) -> bool:
+    """Whether the filter of copies was on, as far as the settings tell."""
+    return COPY not in result.settings.get("curation", {}).get("without", [])
 
 
 def describe_subject(result: Result) -> str:
@@ -166,9 +184,7 @@ def key_figures(result: Result) -> list[tuple[str, str, str]]:
     if test is not None:
         figures.append(("Test images", words.count(test), f"real, never trained on{where}"))
     if result.num_repetitions:
-        figures.append(
-            ("Repetitions", words.counted(result.num_repetitions, "repetition"), describe_repetitions(result))
-        )
+        figures.append(("Repetitions", words.count(result.num_repetitions), describe_repetitions(result)))
     return figures
 
 
@@ -183,7 +199,14 @@ def describe_repetitions(result: Result) -> str:
 
 def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
     """Every picture of the page. matplotlib is imported here, so that reading a study stays quick."""
-    from .curves import draw_checkpoints, draw_classifiers, draw_gan, draw_updates
+    from .curves import (
+        constant_checkpoints,
+        constant_metrics,
+        draw_checkpoints,
+        draw_classifiers,
+        draw_gan,
+        draw_updates,
+    )
     from .figures import draw_arms, draw_confusion, draw_forest
 
     result = study.result
@@ -196,7 +219,7 @@ def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
         row.balanced_accuracy is not None for row in result.updates.candidates
     )
     return {
-        "arms_chart": draw_arms(result.arms, metric, "arms")
+        "arms_chart": draw_arms(result.arms, metric, "arms", result.chance if metric == "balanced_accuracy" else None)
         if any(scores.get(metric) for scores in result.arms.values())
         else None,
         "forest_chart": draw_forest(charted, result.primary, "forest", result.equivalence) if charted else None,
@@ -209,7 +232,9 @@ def draw_study(study: Study, settings: ReportSettings) -> dict[str, Any]:
         "map_picture": draw_map(study.map, result.class_names) if study.map else None,
         "walk_pictures": draw_walks(study.walks, result.class_names) if study.walks else [],
         "checkpoint_charts": draw_checkpoints(study.checkpoints, "checkpoints") if study.checkpoints else [],
+        "checkpoint_constants": constant_checkpoints(study.checkpoints) if study.checkpoints else [],
         "gan_charts": draw_gan(study.gan, "gan") if study.gan else [],
+        "gan_constants": constant_metrics(study.gan) if study.gan else [],
         "classifier_charts": draw_classifiers(study.curves, arms, "curves") if study.curves else [],
         "examples": pair_examples(study, settings.images_per_class),
     }

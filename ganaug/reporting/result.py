@@ -1,5 +1,6 @@
 """study.json as the report reads it: what it must hold, and what it may hold besides."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -144,10 +145,20 @@ class Choice(Part):
     candidates: list[Tried] = []
 
 
+class Needed(Part):
+    """What would settle an inconclusive verdict, were the difference as measured; None where that alone would not."""
+
+    repetitions: float | None = Field(None, ge=0)  # or splits or GANs, whichever are independent
+    times_test_images: float | None = Field(None, ge=0)
+
+
 class Result(Part):
     """The contents of `study.json`."""
 
     verdict: Verdict
+    baseline_guesses: bool | None = (
+        None  # whether it cannot be told from guessing; studies of earlier versions do not say
+    )
     sentence: str = Field(min_length=1)
     preset: Preset | None = None
     primary: Primary
@@ -156,6 +167,7 @@ class Result(Part):
     differences: list[Difference] = []
     class_differences: list[ClassDifference] = []
     variance: list[Noise] = []
+    needed: Needed = Needed()
     mcnemar: list[McNemar] = []
     per_class: dict[str, dict[str, list[float | None]]] = {}  # arm -> class -> recall for each repetition
     confusion: dict[str, list[list[int]]] = {}  # arm -> (K, K), rows are the truth
@@ -188,6 +200,21 @@ class Result(Part):
     def primary_difference(self) -> Difference | None:
         key = (self.primary.arm, self.primary.baseline, self.primary.metric)
         return next((row for row in self.differences if (row.arm, row.baseline, row.metric) == key), None)
+
+    @property
+    def chance(self) -> float | None:
+        """The balanced accuracy of guesses; None of a single class."""
+        counts = self.counts.get("test")
+        tested = sum(number > 0 for number in counts.values()) if counts else len(self.class_names)
+        return 1 / tested if tested > 1 else None
+
+    @property
+    def guesses(self) -> bool:
+        """Whether the baseline cannot be told from guessing; where the study does not say, whether it is no better than that."""
+        if self.baseline_guesses is not None:
+            return self.baseline_guesses
+        scores = self.arms.get(self.primary.baseline, {}).get("balanced_accuracy", [])
+        return bool(scores) and self.chance is not None and sum(scores) <= self.chance * len(scores)
 
     @property
     def num_repetitions(self) -> int:
@@ -227,9 +254,10 @@ class Curation(Part):
 
     classes: dict[str, CuratedClass] = Field(min_length=1)
 
-    def reasons(self) -> list[str]:
-        """The names of all filters that rejected something."""
-        return sorted({name for row in self.classes.values() for name, count in row.rejected.items() if count})
+    def reasons(self, always: Collection[str] = ()) -> list[str]:
+        """The names of all filters that rejected something, and of those in `always`."""
+        found = {name for row in self.classes.values() for name, count in row.rejected.items() if count}
+        return sorted(found | set(always))
 
     def total(self, name: Literal["candidates", "kept"]) -> int:
         return sum(getattr(row, name) for row in self.classes.values())

@@ -1,6 +1,7 @@
 """The map of real and synthetic images and the walks between noises, as drawings, sheets of thumbnails and data for the page's script."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,13 @@ from .pictures import FeatureMap, Walks
 from .sprites import LOSSLESS_SHEETS, Sprite, make_sheet
 from .words import shorten
 
-SIDE, MARGIN, CROSS = 640, 26, 4  # of the map and half a cross, in its own units
+SIDE, MARGIN, CROSS = 640, 26, 4  # width of the map, its margins and half a cross, in its own units
+LEAST_HEIGHT = 0.4  # of the width
 SHEET_COLUMNS = 10
 MOST_NAMED = 24  # classes up to which their names stand on the map
-NAME_LETTERS, LETTER_WIDTH, LINE_HEIGHT = 13, 13.0, 24.0  # of such a name; the others in units of the map
-CORE = 0.95  # of the images of a class, above which its name stands: a stray one does not move it
+NAME_LETTERS = 13  # of such a name
+NAME_SIZE, LINE_HEIGHT = 27.0, 32.0  # of its letters, in units of the map, as on a phone
+NEIGHBOURHOOD = 60.0  # units around a place within which images count for how dense its class is there
 MAP_TILE = 144  # CSS pixels, about, of the thumbnail that is looked at
 WALK_GAP = 2  # pixels between two walks
 
@@ -31,11 +34,12 @@ class Group:
 
 @dataclass(frozen=True)
 class MapName:
-    """The name of a class above its images, or below them where there is no room."""
+    """The name of a class where its images are densest, in its colour."""
 
     text: str
     x: float
     y: float
+    hue: int  # degrees
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,11 @@ class MapPicture:
     data: dict[str, Any]  # for page.js
     classes: Sequence[tuple[int, str]]  # on the map, for its filter
     most: int  # points of one class and kind
+    height: int
+    legend: Sequence[tuple[str, int]]  # (class, hue); empty of many classes
 
     @property
-    def side(self) -> int:
+    def width(self) -> int:
         return SIDE
 
 
@@ -69,9 +75,11 @@ class WalkPicture:
 
 def draw_map(found: FeatureMap, class_names: Sequence[str]) -> MapPicture:
     """Synthetic images as crosses, real ones as dots above them, a colour for each class."""
-    at = MARGIN + (SIDE - 2 * MARGIN) * found.places.astype(np.float64)
+    at, height = _fit(found.places.astype(np.float64))
     lossless = found.images.size <= LOSSLESS_SHEETS
     present = np.unique(found.labels).tolist()
+    hues = {k: round(360 * k / len(class_names)) for k in present}
+    named = len(present) <= MOST_NAMED
     groups, parts, order = [], [], []
     for kind, synthetic in (("synthetic", True), ("real", False)):
         for k in present:
@@ -79,7 +87,7 @@ def draw_map(found: FeatureMap, class_names: Sequence[str]) -> MapPicture:
             if not len(rows):
                 continue
             sheet = make_sheet(found.images[rows], min(SHEET_COLUMNS, len(rows)), lossless)
-            groups.append(Group(k, kind, _path(at[rows], synthetic), round(360 * k / len(class_names))))
+            groups.append(Group(k, kind, _path(at[rows], synthetic), hues[k]))
             parts.append({"class": k, "kind": kind, "count": len(rows), "sheet": sheet.uri})
             order += rows.tolist()
     position = {row: number for number, row in enumerate(order)}
@@ -87,13 +95,14 @@ def draw_map(found: FeatureMap, class_names: Sequence[str]) -> MapPicture:
     num_synthetic = int(found.synthetic.sum())
     return MapPicture(
         groups=groups,
-        names=_place_names(at, found, class_names, present) if len(present) <= MOST_NAMED else [],
+        names=_place_names(at, height, found.labels, class_names, hues) if named else [],
         label=(
             f"Map of {len(order) - num_synthetic} real images (dots) and {num_synthetic} synthetic ones (crosses) of "
             f"{len(present)} classes: images that a classifier finds alike lie near one another."
         ),
         data={
-            "side": SIDE,
+            "width": SIDE,
+            "height": height,
             "cross": CROSS,
             "columns": SHEET_COLUMNS,
             "tile": side * max(1, round(MAP_TILE / side)),
@@ -104,7 +113,20 @@ def draw_map(found: FeatureMap, class_names: Sequence[str]) -> MapPicture:
         },
         classes=[(k, class_names[k]) for k in present],
         most=max(part["count"] for part in parts),
+        height=height,
+        legend=[(class_names[k], hues[k]) for k in present] if named else [],
     )
+
+
+def _fit(places: np.ndarray) -> tuple[np.ndarray, int]:
+    """Places (n, 2) in units of a map that they fill from side to side, and its height; both axes keep one scale. The longer one lies
+    along the width: the axes of such a map mean nothing."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    if high[1] - low[1] > high[0] - low[0]:
+        places, low, high = places[:, ::-1], low[::-1], high[::-1]
+    scale = (SIDE - 2 * MARGIN) / max(float(high[0] - low[0]), 1e-9)
+    height = round(max(LEAST_HEIGHT * SIDE, 2 * MARGIN + scale * float(high[1] - low[1])))
+    return np.array([SIDE, height]) / 2 + scale * (places - (low + high) / 2), height
 
 
 def _path(places: np.ndarray, synthetic: bool) -> str:
@@ -115,31 +137,33 @@ def _path(places: np.ndarray, synthetic: bool) -> str:
 
 
 def _place_names(
-    at: np.ndarray, found: FeatureMap, class_names: Sequence[str], present: Sequence[int]
+    at: np.ndarray, height: int, labels: np.ndarray, class_names: Sequence[str], hues: Mapping[int, int]
 ) -> list[MapName]:
-    """Amid the most images of the class; moved on where another name stands."""
+    """Each on the image of its class that has the most of it and the least of others around, where no other name stands yet; a name
+    for which there is no room is left out."""
+    near = np.linalg.norm(at[:, None] - at[None], axis=2) < NEIGHBOURHOOD
     placed: list[MapName] = []
-    for k in present:
-        x, low, high = (float(value) for value in _core(at[found.labels == k]))
+    for k, hue in hues.items():
+        mine = labels == k
+        own = near[np.ix_(mine, mine)].sum(axis=1)
         text = shorten(class_names[k], NAME_LETTERS)
-        half = LETTER_WIDTH * len(text) / 2
-        x = float(np.clip(x, half, SIDE - half))
-        up = low - LINE_HEIGHT >= 0
-        y = low - 0.7 * LINE_HEIGHT if up else high + 0.7 * LINE_HEIGHT
-        while any(
-            abs(y - other.y) < LINE_HEIGHT and abs(x - other.x) < half + LETTER_WIDTH * len(other.text) / 2
-            for other in placed
-        ):
-            y += LINE_HEIGHT
-        placed.append(MapName(text, round(x, 1), round(min(y, SIDE - LINE_HEIGHT / 2), 1)))
+        half = _width(text) / 2
+        room = np.array(
+            [[min(half, SIDE / 2), LINE_HEIGHT / 2], [max(SIDE - half, SIDE / 2), height - LINE_HEIGHT / 2]]
+        )
+        for x, y in np.clip(at[mine][np.argsort(-(own**2) / near[mine].sum(axis=1), kind="stable")], *room).tolist():
+            if all(
+                abs(y - other.y) >= LINE_HEIGHT or abs(x - other.x) >= half + _width(other.text) / 2 for other in placed
+            ):
+                placed.append(MapName(text, round(x, 1), round(y, 1), hue))
+                break
     return placed
 
 
-def _core(places: np.ndarray) -> tuple[float, float, float]:
-    """Of places (n, 2): the median x of the share CORE that is nearest to the median, and the least and the largest y there."""
-    distance = np.linalg.norm(places - np.median(places, axis=0), axis=1)
-    core = places[distance <= np.quantile(distance, CORE)]
-    return float(np.median(core[:, 0])), float(core[:, 1].min()), float(core[:, 1].max())
+def _width(text: str) -> float:
+    """About that of a bold name in a wide font, in units of the map."""
+    wide = {letter: unicodedata.east_asian_width(letter) in "WF" or letter in "MWmw@%" for letter in text}
+    return NAME_SIZE * sum(1.1 if wide[letter] else 0.8 if letter.isupper() else 0.7 for letter in text)
 
 
 def draw_walks(found: Walks, class_names: Sequence[str]) -> list[WalkPicture]:

@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from ..settings import ARM_NAMES
+
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro-F1"}
 STARTS = {"scratch": "From scratch", "discriminator": "From the discriminator"}
 DIETS = {
@@ -30,6 +32,9 @@ SOURCES = {
 }
 VERDICT_SIGNS = {"helps": "▲", "hurts": "▼", "equivalent": "■", "inconclusive": "●"}  # as the charts mark them
 NONE = "–"
+ARM_KEYS = re.compile(
+    rf"(?<![\w./+-])(?:{'|'.join(re.escape(name) for name in sorted(ARM_NAMES, key=len, reverse=True))})(?![\w/+-]|\.\w)"
+)
 NO_SHARE = "no share of synthetic images did better than none by more than a standard error"
 
 
@@ -43,6 +48,14 @@ def describe_arm(arm: str) -> str:
     """`'scratch/real' -> 'From scratch, real only'`; a name of another form is shown as it is."""
     start, diet = split_arm(arm)
     return f"{STARTS.get(start, start)}, {DIETS.get(diet, diet)}" if diet else arm
+
+
+def name_arms(text: str) -> str:
+    """A plain sentence with the charts' words in place of the arms' keys: `'of scratch/real' -> 'of “From scratch, real only”'`. What
+    stands between backticks, or is part of a longer name or path, is left."""
+    parts = text.split("`")
+    parts[::2] = [ARM_KEYS.sub(lambda found: f"“{describe_arm(found[0])}”", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def describe_pair(arm: str, baseline: str) -> str:

@@ -71,6 +71,7 @@ class Results:
     metric: str
     verdict: Verdict
     sentence: str
+    outlook: str  # what would settle an inconclusive verdict, after a space; else empty
     differences: list[dict[str, Any]]
     class_differences: list[dict[str, Any]]
     variance: list[dict[str, Any]]
@@ -88,16 +89,17 @@ def analyse(plan: Plan, evidence: Evidence, num_classes: int, margin: float) -> 
     repetitions = len(plan.repetitions())
     figures = (PRIMARY_METRIC, main.mean, main.low, main.high, margin, repetitions)
     needed: dict[str, float | None] = {}
-    sentence = explain(verdict, primary, *figures)
+    outlook = ""
     if verdict == "inconclusive":
         needed = {"repetitions": needed_repetitions(main, margin), "times_test_images": needed_images(main, margin)}
         what = "splits" if plan.splits > 1 else "GANs" if is_clustered(plan, primary) else "repetitions"
-        sentence += f" {describe_needed(needed, what)}"
+        outlook = f" {describe_needed(needed, what)}"
     return Results(
         primary=primary,
         metric=PRIMARY_METRIC,
         verdict=verdict,
-        sentence=sentence,
+        sentence=explain(verdict, primary, *figures),
+        outlook=outlook,
         differences=difference_rows(found, primary, margin),
         class_differences=[
             {"arm": arm, "baseline": base, "class": k, "mean": d.mean, "low": d.low, "high": d.high}

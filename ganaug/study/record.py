@@ -13,6 +13,7 @@ from ..classify.predictor import Card, save_classifier
 from ..classify.training import Labeled
 from ..progress import say, warn
 from ..recipe import dump_recipe
+from ..reporting.advice import FEW_TEST_IMAGES
 from ..reporting.words import NO_SHARE
 from ..runs import SCHEMA, describe_versions, read_json, write_json, write_text, written_whole
 from ..settings import Recipe, Verdict
@@ -29,7 +30,8 @@ from .search import Choice
 from .statistics import METRICS, confusion_matrices, guessing_limit, recalls, score
 
 NUM_EXAMPLES = 20  # images of each class kept for the report
-FEW_SEEDS, FEW_TEST_IMAGES, FEW_GROUPS = 6, 200, 10
+FEW_SEEDS, FEW_GROUPS = 6, 10
+GUESSES = " But the baseline cannot be told from guessing, so that nothing is learned about augmentation here."
 
 
 def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) -> Comparison:
@@ -80,10 +82,14 @@ def describe_study(case: Case, evidence: Evidence, recipe: Recipe) -> dict[str, 
     if pool is not None:
         counts["synthetic"] = count(names, pool.labels)
     first = evidence.choices[0]
+    guesses = may_guess(case.plan, evidence)
     return {
         "schema": SCHEMA,
         "verdict": results.verdict,
-        "sentence": results.sentence + remarks(case, evidence, results.verdict),
+        "sentence": results.sentence
+        + (GUESSES if guesses else results.outlook)
+        + remarks(case.plan, evidence, results.verdict),
+        "baseline_guesses": guesses,
         "preset": case.plan.preset,
         "primary": {"arm": arm, "baseline": baseline, "metric": results.metric},
         "equivalence": case.settings.equivalence / 100,
@@ -139,15 +145,16 @@ def updates_tried(choice: Choice) -> list[dict[str, Any]]:
     ]
 
 
-def remarks(case: Case, evidence: Evidence, verdict: Verdict) -> str:
+def remarks(plan: Plan, evidence: Evidence, verdict: Verdict) -> str:
     """What must not be read without the verdict."""
     found = ""
-    if MIXED in case.plan.arms and all(choice.worth_mixing is False for choice in evidence.choices):
+    if MIXED in plan.arms and all(choice.worth_mixing is False for choice in evidence.choices):
         found += f" On the inner folds {NO_SHARE}"
         found += "." if verdict == "helps" else ": they are not worth using here."
-    if any(not all(choice.converged.values()) for choice in evidence.choices):
-        found += " Not all arms had converged."
-    if case.plan.preset == "demo":
+    failed = {arm for choice in evidence.choices for arm, done in choice.converged.items() if not done}
+    if failed:
+        found += " The baseline had not converged." if failed == {BASELINE} else " Not all arms had converged."
+    if plan.preset == "demo":
         found += " A demonstration, no evidence: one GAN, and arms that were not tuned."
     return found
 

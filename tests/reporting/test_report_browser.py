@@ -1,11 +1,14 @@
 """The page in a real browser, where there is one: no errors, no requests, no sideways scrolling."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_study import add_arms, write_study
 from page_reader import change_study
+from PIL import Image
 
 from ganaug.reporting import report
 
@@ -62,6 +65,23 @@ def test_the_charts_of_eleven_arms_have_room(browser: Any, tmp_path: Path, width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(OUTSIDE) == []
     assert page.evaluate(OVERLAPPING) == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_has_a_shade_where_it_does(browser: Any, study: Path, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme=scheme)
+    page.goto(report(study).as_uri())
+    table = page.locator(".scroll:visible").first
+    assert table.evaluate("e => e.scrollWidth > e.clientWidth + 40")
+    brightness = {}
+    for place in ("start", "end"):
+        table.evaluate("(e, left) => { e.scrollLeft = left }", 0 if place == "start" else 9999)
+        shown = np.array(Image.open(io.BytesIO(table.screenshot())).convert("L"), np.float64)
+        brightness[place] = [float(np.median(shown[:, column])) for column in (0, -1)]
+    surface = brightness["start"][0]
+    assert brightness["end"][1] == surface  # no shade at an end, and one where there is more
+    assert all(abs(shade - surface) > 15 for shade in (brightness["start"][1], brightness["end"][0]))
     page.close()
 
 

@@ -1,6 +1,7 @@
 """Words, tables and curves against values worked out by hand."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,16 @@ import pytest
 from fake_study import study_values, write_study
 
 from ganaug.reporting import words
-from ganaug.reporting.curves import average, draw_classifiers, draw_gan, draw_updates
-from ganaug.reporting.figures import draw_confusion, draw_forest
+from ganaug.reporting.curves import (
+    average,
+    constant_checkpoints,
+    constant_metrics,
+    draw_checkpoints,
+    draw_classifiers,
+    draw_gan,
+    draw_updates,
+)
+from ganaug.reporting.figures import draw_arms, draw_confusion, draw_forest
 from ganaug.reporting.files import Table, read_study
 from ganaug.reporting.result import Result, Updates
 from ganaug.reporting.sprites import make_sprites
@@ -37,6 +46,16 @@ def test_arms_are_named_in_words() -> None:
         words.describe_pair("scratch/real+synthetic", "discriminator/real")
         == "From scratch, real + synthetic \N{MINUS SIGN} from the discriminator, real only"
     )
+
+
+def test_arms_in_sentences_are_named_as_in_the_charts() -> None:
+    plain = "Measured for scratch/real, and not for scratch/real+synthetic or `scratch/real`; see runs/scratch/real and scratch/real.json."
+    assert words.name_arms(plain) == (
+        "Measured for “From scratch, real only”, and not for “From scratch, real + synthetic” or `scratch/real`; see "
+        "runs/scratch/real and scratch/real.json."
+    )
+    assert words.name_arms("discriminator/real.") == "“From the discriminator, real only”."
+    assert words.name_arms("scratch/real+unlabeled+synthetic") == "“From scratch, real + unlabeled + synthetic”"
 
 
 def test_shorten_keeps_both_ends_on_one_line() -> None:
@@ -115,10 +134,55 @@ def test_curves_of_several_members_and_of_unknown_arms() -> None:
 
 
 def test_a_last_row_over_few_steps_is_not_drawn() -> None:
-    steps, losses = ["10", "20", "30", "31"], ["1", "1", "1", "9"]
+    steps, losses = ["10", "20", "30", "31"], ["1", "2", "3", "9"]
     with_stub = draw_gan(Table({"step": steps, "loss_d": losses}), "gan")
     assert with_stub == draw_gan(Table({"step": steps[:3], "loss_d": losses[:3]}), "gan")
     assert with_stub != draw_gan(Table({"step": ["10", "20", "30", "36"], "loss_d": losses}), "gan")
+
+
+def test_the_line_of_guesses_is_drawn_where_it_is_near() -> None:
+    arms = {"scratch/real": {"balanced_accuracy": [0.3, 0.4]}, "scratch/smote": {"balanced_accuracy": [0.5]}}
+    assert "guessing 33%" in draw_arms(arms, "balanced_accuracy", "a", 1 / 3)
+    assert "guesses reach 33%" in draw_arms(arms, "balanced_accuracy", "a", 1 / 3)
+    assert "guessing 21%" in draw_arms(arms, "balanced_accuracy", "a", 0.21)
+    for far in (0.1, None):
+        assert "guess" not in draw_arms(arms, "balanced_accuracy", "a", far)
+
+
+def test_what_is_constant_is_named_and_not_drawn() -> None:
+    gan = {
+        "step": ["1", "2"],
+        "loss_d": ["1", "1"],
+        "loss_g": ["1", "2"],
+        "discriminator_pace": ["1.0"] * 2,
+        "own": ["0.25"] * 2,
+    }
+    assert [title for title, _ in draw_gan(Table(gan), "g")] == ["Losses"]
+    assert constant_metrics(Table(gan)) == [("Pace of the discriminator", "1"), ("Own", "0.25")]
+    points = Table(
+        {"member": ["a"] * 2, "step": ["1", "2"], "kept": ["0", "1"], "kid": ["1", "2"], "coverage": ["1.0"] * 2}
+    )
+    assert [title for title, _ in draw_checkpoints(points, "c")] == ["KID to held-out images"]
+    assert constant_checkpoints(points) == [("Coverage of held-out images", "100%")]
+
+
+def test_axes_of_percent_end_where_percent_do() -> None:
+    table = Table(
+        {"member": ["a"] * 3, "step": ["1", "2", "3"], "kept": ["0", "0", "1"], "coverage": ["0.0", "0.5", "1.0"]}
+    )
+    updates = {"chosen": 4, "candidates": [{"updates": n, "balanced_accuracy": a} for n, a in ((2, 0.0), (4, 1.0))]}
+    curves = Table({"arm": ["a"] * 2, "update": ["1", "2"], "accuracy": ["0", "1"]})
+    charts = [
+        draw_checkpoints(table, "c")[0][1],
+        draw_updates(Updates.model_validate(updates), "u"),
+        draw_classifiers(curves, ["a"], "k")[0][1],
+        draw_arms({"a/b": {"accuracy": [0.0, 1.0]}}, "accuracy", "a"),
+    ]
+    for chart in charts:
+        ticks = [
+            float(number.replace("\N{MINUS SIGN}", "-")) for number in re.findall(r">([\d.\N{MINUS SIGN}]+)%<", chart)
+        ]
+        assert min(ticks) == 0 and max(ticks) == 100
 
 
 def test_a_single_candidate_without_log_loss_can_be_drawn() -> None:

@@ -136,7 +136,7 @@ def test_hostile_names_stay_text(hostile_study: Path) -> None:
     assert "<script>alert('x')</script>" in page.text_of("th")
     assert "*b* `c` $x$_y" in page.text_of("text")
     markdown = path.with_suffix(".md").read_text(encoding="utf-8")
-    assert not re.search(r"<(script|img|b|i|u)\b", re.sub(r"````.*?````", "", markdown, flags=re.DOTALL))
+    assert not re.search(r"<(script|img|b|i|u)\b", re.sub(r"(`{3,}).*?\1", "", markdown, flags=re.DOTALL))
     tables = [line for line in markdown.splitlines() if line.startswith("|")]
     assert any(line.startswith(r"| a &amp; b \| c | ") for line in tables)
     assert any(line.startswith(r"| \*b\* \`c\` \$x\$\_y | ") for line in tables)

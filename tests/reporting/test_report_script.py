@@ -40,7 +40,7 @@ def place_of(page: Any, number: int) -> tuple[float, float]:
     data = json.loads(page.text_content("#map-data"))
     box = page.locator("#map-plot svg").bounding_box()
     x, y = data["places"][2 * number : 2 * number + 2]
-    return box["x"] + x / data["side"] * box["width"], box["y"] + y / data["side"] * box["height"]
+    return box["x"] + x / data["width"] * box["width"], box["y"] + y / data["height"] * box["height"]
 
 
 def test_the_slider_moves_every_walk_by_keyboard(page: Any) -> None:
@@ -110,6 +110,66 @@ def test_every_control_has_a_label_and_shows_its_focus(page: Any) -> None:
         page.keyboard.press("Shift")  # as one who uses the keyboard
         assert control.evaluate("e => e.getAttribute('aria-label') || e.labels.length > 0")
         assert control.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
+
+
+NAMES = """
+[...document.querySelectorAll('#map-plot text')].map(text => [text.textContent, text.getBoundingClientRect()])
+  .map(([name, box]) => [name, box.left, box.right, box.top, box.bottom])
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_on_the_map_do_not_overlap(browser: Any, tmp_path: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(report(write_study(tmp_path, [f"KIND WM {n}" for n in range(12)])).as_uri())
+    names = page.evaluate(NAMES)
+    assert len(names) > 5
+    room = page.locator("#map-plot").bounding_box()
+    for index, (_, left, right, top, bottom) in enumerate(names):
+        assert room["x"] <= left and right <= room["x"] + room["width"]
+        for _, other_left, other_right, other_top, other_bottom in names[:index]:
+            apart = left >= other_right or right <= other_left or top >= other_bottom - 4 or bottom - 4 <= other_top
+            assert apart  # but for the room that a font leaves below its letters
+    page.close()
+
+
+CONTRASTS = """
+() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const luminance = colour => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map(part => part / 255);
+    const linear = parts.map(part => part <= .04045 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4);
+    return .2126 * linear[0] + .7152 * linear[1] + .0722 * linear[2];
+  };
+  const name = document.querySelector('#map-plot text');
+  const behind = luminance(getComputedStyle(document.querySelector('.card')).backgroundColor);
+  return [...Array(24).keys()].map(k => {
+    name.style.setProperty('--hue', 15 * k);
+    const [dark, light] = [behind, luminance(getComputedStyle(name).fill)].sort((a, b) => a - b);
+    return (light + .05) / (dark + .05);
+  });
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_colour_of_a_class_can_be_read(browser: Any, address: str, scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(address)
+    found = page.evaluate(CONTRASTS)
+    assert len({round(value, 2) for value in found}) > 5 and min(found) >= 4.5
+    page.close()
+
+
+def test_the_map_is_as_wide_as_its_panel_and_names_its_colours(page: Any) -> None:
+    data = json.loads(page.text_content("#map-data"))
+    x, y = data["places"][::2], data["places"][1::2]
+    assert max(x) - min(x) > 0.9 * data["width"] and min(y) >= 0 and max(y) <= data["height"] <= data["width"]
+    hues = {name: f"--hue: {120 * index}" for index, name in enumerate(CLASSES)}
+    for place in (page.locator("#map-plot text"), page.locator(".legend li")):
+        assert {item.text_content().strip(): item.get_attribute("style") for item in place.all()} == hues
 
 
 def test_a_tap_on_a_phone_shows_an_image(browser: Any, address: str) -> None:

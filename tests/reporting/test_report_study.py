@@ -1,5 +1,6 @@
 """What a study says beside its scores, as the page and its Markdown show it."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,7 @@ def test_several_splits_say_how_many_found_it_not_worth_mixing(study: Path) -> N
         assert "over the splits, corrected for the training images that they share" in shown
     assert "! not converged" in text
     page = read_page(study / "report.html")
-    assert {"6 repetitions", "paired; 6 GANs, 3 splits"} <= set(page.text_of("dd"))
+    assert {"6", "paired; 6 GANs, 3 splits"} <= set(page.text_of("dd"))
 
 
 def test_candidates_are_in_a_closed_table(study: Path) -> None:
@@ -272,14 +273,14 @@ def test_how_the_updates_were_chosen(study: Path) -> None:
 
 
 def test_repetitions_and_their_gans_are_counted(study: Path) -> None:
-    assert {"6 repetitions", "paired; 6 GANs"} <= set(read_page(report(study)).text_of("dd"))
+    assert {"6", "paired; 6 GANs"} <= set(read_page(report(study)).text_of("dd"))
     change_study(study, lambda values: [row.update(gan=row["seed"] % 2, draw=3) for row in values["repetitions"]])
     text, markdown = both_texts(study)
-    assert "Repetitions: **6 repetitions** (paired; 2 GANs)" in markdown.replace("\\", "")
+    assert "Repetitions: **6** (paired; 2 GANs)" in markdown.replace("\\", "")
     assert "the repetitions of one GAN count as one" in text
     assert table_rows(text, "What each repetition drew anew")[-1] == ["6", "0", "1", "3", "5"]
     change_study(study, lambda values: values.pop("repetitions"))
-    assert {"6 repetitions", "paired between the arms"} <= set(read_page(report(study)).text_of("dd"))
+    assert {"6", "paired between the arms"} <= set(read_page(report(study)).text_of("dd"))
 
 
 def test_eleven_arms_have_names_and_colours_of_their_own(tmp_path: Path) -> None:
@@ -390,6 +391,36 @@ def test_damaged_values_are_named(study: Path, path: tuple[Any, ...], wrong: obj
     change_study(study, damage)
     with pytest.raises(GanaugError, match=re.escape(named)):
         report(study)
+
+
+def test_notes_name_the_arms_as_the_charts_do(study: Path) -> None:
+    change_study(
+        study,
+        lambda values: values.update(notes=["Not converged: scratch/real."], sentence="discriminator/real helps."),
+    )
+    text, markdown = both_texts(study)
+    for said in (text, markdown):
+        assert "Not converged: “From scratch, real only”." in said
+        assert "“From the discriminator, real only” helps." in said
+
+
+def test_the_verdict_of_a_baseline_that_guesses_says_so_at_once(study: Path) -> None:
+    change_study(
+        study, lambda values: values.update(sentence="No effect. But it guesses. More.", baseline_guesses=True)
+    )
+    text, _ = both_texts(study)
+    assert '<p class="lede"><strong>But it guesses.</strong> More.</p>' in text
+
+
+def test_copies_have_a_column_where_there_is_none(study: Path) -> None:
+    row = {"real": 20, "candidates": 320, "kept": 200, "rejected": {"outlier": 3}}
+    (study / "curation.json").write_text(json.dumps({"classes": {"0": row}}), encoding="utf-8")
+    text, markdown = both_texts(study)
+    head, cells = table_rows(text, "Images of each class")
+    assert head[-3:] == ["copy", "outlier", "Data copying"] and cells[-3:-1] == ["0", "3"]
+    assert "| copy | outlier | Data copying |" in markdown
+    change_study(study, lambda values: values["settings"].update(curation={"without": ["copy"]}))
+    assert table_rows(both_texts(study)[0], "Images of each class")[0][-3:] == ["Kept", "outlier", "Data copying"]
 
 
 def test_hostile_names_stay_text_in_every_table(hostile_study: Path) -> None:

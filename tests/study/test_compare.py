@@ -21,6 +21,7 @@ from ganaug.study import pieces, units
 from ganaug.study.arms import FACTORIAL, MIXED, questions
 from ganaug.study.compare import compare
 from ganaug.study.material import load_synthetic
+from ganaug.study.record import GUESSES
 from ganaug.study.statistics import METRICS
 from ganaug.study.verdict import judge
 
@@ -28,6 +29,7 @@ KEYS = {
     "schema",
     "verdict",
     "sentence",
+    "baseline_guesses",
     "preset",
     "primary",
     "equivalence",
@@ -74,6 +76,7 @@ def test_all_files(tiny_study):
 def test_study_json(tiny_study, tiny_run, digits):
     study = read_json(tiny_study / "study.json")
     assert set(study) == KEYS
+    assert study["baseline_guesses"] == (GUESSES in study["sentence"])
     assert study["verdict"] in VERDICTS and study["sentence"].endswith(
         "no evidence: one GAN, and arms that were not tuned."
     )

@@ -11,9 +11,9 @@ from scipy import stats
 
 from ganaug.settings import CompareSettings
 from ganaug.study.analysis import Evidence, difference_rows
-from ganaug.study.arms import BASELINE
+from ganaug.study.arms import BASELINE, MIXED
 from ganaug.study.design import settle_plan
-from ganaug.study.record import may_guess
+from ganaug.study.record import may_guess, remarks
 from ganaug.study.statistics import (
     METRICS,
     Difference,
@@ -347,3 +347,23 @@ def test_a_baseline_that_guesses_is_told_from_one_that_learned():
     assert may_guess(plan, evidence_of(guessed, guessed))
     assert not may_guess(plan, evidence_of(right, guessed))
     assert not may_guess(plan, evidence_of(right, right))
+
+
+@pytest.mark.parametrize(
+    ("converged", "said"),
+    [
+        ({BASELINE: False}, " The baseline had not converged."),
+        ({BASELINE: False, MIXED: True}, " The baseline had not converged."),
+        ({BASELINE: True, MIXED: False}, " Not all arms had converged."),
+        ({BASELINE: False, MIXED: False}, " Not all arms had converged."),
+        ({BASELINE: True}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_verdict_names_what_had_not_converged(converged, said):
+    choices = (
+        SimpleNamespace(converged=converged, worth_mixing=None),
+        SimpleNamespace(converged={}, worth_mixing=None),
+    )
+    plan = SimpleNamespace(arms=(BASELINE, MIXED), preset="standard")
+    assert remarks(plan, SimpleNamespace(choices=choices), "inconclusive") == said

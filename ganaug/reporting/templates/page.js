@@ -73,11 +73,11 @@
   function zoomTo(shown) {
     const isPart = chosen.value !== "" && shown.length > 0;
     const ends = (values) => [Math.min(...values), Math.max(...values)];
-    const [left, right] = isPart ? ends(shown.map((point) => point.x)) : [0, data.side];
-    const [top, bottom] = isPart ? ends(shown.map((point) => point.y)) : [0, data.side];
-    const side = isPart ? Math.min(data.side, 1.15 * Math.max(right - left, bottom - top, data.side / 12)) : data.side;
-    zoom = side / data.side;
-    svg.setAttribute("viewBox", `${(left + right - side) / 2} ${(top + bottom - side) / 2} ${side} ${side}`);
+    const [left, right] = isPart ? ends(shown.map((point) => point.x)) : [0, data.width];
+    const [top, bottom] = isPart ? ends(shown.map((point) => point.y)) : [0, data.height];
+    zoom = isPart ? Math.min(1, 1.15 * Math.max((right - left) / data.width, (bottom - top) / data.height, 1 / 12)) : 1;
+    const [width, height] = [zoom * data.width, zoom * data.height];
+    svg.setAttribute("viewBox", `${(left + right - width) / 2} ${(top + bottom - height) / 2} ${width} ${height}`);
     svg.classList.toggle("zoomed", isPart);
     const half = data.cross * zoom;
     for (const path of svg.querySelectorAll("path.synthetic")) {
