@@ -32,7 +32,7 @@ def parse_duration(value: object) -> object:
     text = value.strip().lower()
     if re.fullmatch(NUMBER, text):
         raise ValueError("expected a duration such as 90s, 5m or 1h30m; give a unit: 10m, 90s, 1h")
-    match = re.fullmatch("".join(f"(?:({NUMBER}){unit})?" for unit in UNITS), text)
+    match = re.fullmatch("".join(f"(?:({NUMBER}) ?{unit} ?)?" for unit in UNITS), text)
     if not text or match is None:
         raise ValueError("expected a duration such as 90s, 5m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())

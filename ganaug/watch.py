@@ -61,7 +61,7 @@ def status(path: str | Path) -> list[Status]:
 
 def _is_of_all(root: Path) -> bool:
     """Whether `ganaug run` or `demo` has made the folder, and not another stage, whose recipe is beside other files."""
-    own = _holds(root, "recipe.yaml") and not _holds(root, "run.json", "check.json", "identity.json")
+    own = _holds(root, "recipe.yaml") and not _holds(root, "run.json", "check.json", "identity.json", "manifest.csv")
     return own and ((root / "run").is_dir() or _holds(root, STATUS))
 
 

@@ -201,30 +201,28 @@ def _find_small_classes(source: Source, readable: Iterable[FileRecord]) -> Itera
 
 def _find_nested_classes(source: Source) -> Iterator[Problem]:
     """Class folders that seem to hold class folders, as those of a folder of data sets do. One with folders of images is none where all
-    classes are alike in that, as with a folder for each patient; train/ in it, images deep in several, or other classes without are."""
+    classes are alike in that, as with a folder for each patient; one with train/ in it is, or where the classes differ in depth."""
     below: dict[str, set[tuple[str, ...]]] = defaultdict(set)  # of each class folder, the folders with images
     for file in source.files:
         first, *inner, _ = file.name.split("/")
         if file.split is None and first == file.class_name and first.lower() not in SPLITS:
             below[first].add(tuple(inner))
     depths = {name: {len(inner) for inner in folders} for name, folders in below.items()}
+    unlike = len(set(map(frozenset, depths.values()))) > 1
     deep = sum(max(each) > 1 for each in depths.values()) > 1
     nested = []
     for name, folders in below.items():
         holds = 0 not in depths[name] and len({inner[0] for inner in folders}) > 1
         split = any(len(inner) > 1 and inner[0].lower() in SPLITS for inner in folders)
-        if (
-            split
-            or (deep and max(depths[name]) > 1)
-            or (holds and any(each != depths[name] for each in depths.values()))
-        ):
+        if split or (unlike and (holds or (deep and max(depths[name]) > 1))):
             nested.append((not split and depths[name] != {1}, name))
     if nested:
         names = [name for _, name in nested]
         those = f"the class folder{'s' * (len(names) > 1)} {' and '.join(names[:LISTED])} seem{'s' * (len(names) == 1)}"
         yield Problem(
             "nested-classes",
-            f"{those} to hold class folders in turn, whose images are of one class here: was {min(nested)[1]} alone meant?",
+            f"{those} to hold class folders in turn, whose images are of one class here. If {min(nested)[1]} alone was meant, give that "
+            "folder; folders of patients or dates are all right",
             tuple("/".join((name, *max(below[name]))) for name in names),
         )
 

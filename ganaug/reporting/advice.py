@@ -22,6 +22,13 @@ PLACEHOLDERS = {
     "RUN": "the folder of the run",
 }
 REAL, DISCRIMINATOR = "scratch/real", "discriminator/real"
+USUAL_ARMS = {REAL, "scratch/real+synthetic", DISCRIMINATOR, "discriminator/real+synthetic"}
+KEPT_DATA = {
+    "group_regex": "--group-regex",
+    "mirror": "--mirror",
+    "image_size": "--image-size",
+    "unlabeled": "--unlabeled",
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def _clearer_images(result: Result) -> list[Step]:
     data, steps = _data(result), []
     if larger is not None:
         why = f"Show the networks more: at {side} x {side} pixels the classes may be too hard to tell apart, even for a person."
-        steps.append(Step(why, (f"ganaug run {data} --out NEW --image-size {larger}",)))
+        steps.append(Step(why, (_run_again(result, image_size=larger),)))
     least = min(result.counts.get("train", {}).values(), default=None)
     few = (
         f" The smallest class has {count(least)} to train on; a class in doubt needs more." if least is not None else ""
@@ -71,7 +78,7 @@ def _longer(result: Result) -> list[Step]:
     if has_converged(result) is not False or result.preset == "demo":
         return []
     why = "Train for longer: not all had converged, and an under-trained baseline makes any augmentation look good."
-    return [Step(why, (f"ganaug compare {_run(result)} --out NEW{_preset(result)}{_updates(result)}",))]
+    return [Step(why, (f"{_compare_again(result)}{_updates(result)}",))]
 
 
 def _updates(result: Result) -> str:
@@ -85,7 +92,7 @@ def _evidence(result: Result) -> list[Step]:
     """Of a demonstration: a study that is evidence, its cost first."""
     if result.preset != "demo":
         return []
-    command = f"ganaug compare {_run(result)} --out NEW --preset standard{_updates(result)}"
+    command = f"{_compare_again(result, preset='standard', arms=())}{_updates(result)}"
     longer = ", and trainings that last until they gain no more" if has_converged(result) is False else ""
     why = f"Make it evidence: several GANs, arms that are tuned{longer}. It takes hours, not minutes; the first command says how many."
     return [Step(why, (f"{command} --dry-run", command))]
@@ -95,16 +102,12 @@ def _use(result: Result) -> list[Step]:
     """Of images that help: the classifier, and images for another one."""
     if result.verdict != "helps" or not uses_synthetic(result.primary.arm):
         return []
-    return [
-        Step(
-            "Use the classifier that was trained with them.",
-            ("ganaug export-classifier STUDY --out classifier.safetensors",),
-        ),
-        Step(
-            "Or train your own on real and synthetic images together, mixed as this study did.",
-            (f"ganaug synthesize {_run(result)} --out NEW --with-real {_data(result)}",),
-        ),
-    ]
+    export = f"ganaug export-classifier STUDY --out classifier.safetensors --arm {result.primary.arm}"
+    steps = [Step("Use the classifier that was trained with them.", (export,))]
+    if _given(result) is None:
+        why = "Or train your own on real and synthetic images together, mixed as this study did."
+        steps.append(Step(why, (f"ganaug synthesize {_run(result)} --out NEW --with-real {_data(result)}",)))
+    return steps
 
 
 def _more_images(result: Result) -> list[Step]:
@@ -112,6 +115,9 @@ def _more_images(result: Result) -> list[Step]:
     tested, times = result.total("test"), result.needed.times_test_images
     if result.verdict != "inconclusive" or tested is None:
         return []
+    if result.settings.get("data", {}).get("group_regex"):
+        why = "Collect real images of other groups to test on: it is groups that count, not images."
+        return [Step(why, (_run_again(result),))]
     enough = math.ceil(times * tested) if times is not None else FEW_TEST_IMAGES
     if enough <= tested:
         return []
@@ -121,23 +127,23 @@ def _more_images(result: Result) -> list[Step]:
         if times is not None
         else " before a few points can be told from chance."
     )
-    return [Step(why, (f"ganaug run {_data(result)} --out NEW",))]
+    return [Step(why, (_run_again(result),))]
 
 
 def _more_repetitions(result: Result) -> list[Step]:
     more = result.needed.repetitions
     if result.verdict != "inconclusive" or more is None or more > MOST_REPETITIONS:
         return []
-    shared = 1 < result.num_gans < result.num_repetitions
-    what, option = (
-        ("splits", "--splits")
-        if result.num_splits > 1
-        else ("GANs", "--gans")
-        if shared
-        else ("repetitions", "--seeds")
-    )
-    why = f"Repeat it: {math.ceil(more)} {what} would settle it, if the difference is as measured."
-    return [Step(why, (f"ganaug compare {_run(result)} --out NEW{_preset(result)} {option} {math.ceil(more)}",))]
+    number = math.ceil(more)
+    if result.num_splits > 1:
+        what, options = "splits", f"--splits {number}"
+    elif 1 < result.num_gans < result.num_repetitions:
+        of_each = result.num_repetitions // result.num_gans
+        what, options = "GANs", f"--gans {number} --seeds {number * of_each}"
+    else:
+        what, options = "repetitions", f"--seeds {number}"
+    why = f"Repeat it: {number} {what} would settle it, if the difference is as measured."
+    return [Step(why, (f"{_compare_again(result)} {options}",))]
 
 
 def _instead(result: Result) -> list[Step]:
@@ -150,18 +156,17 @@ def _instead(result: Result) -> list[Step]:
             "do harm." if result.verdict == "hurts" else "change nothing that counts."
         )
         steps.append(Step(why, (f"ganaug export-classifier STUDY --out classifier.safetensors --arm {REAL}",)))
-    if DISCRIMINATOR not in result.arms:
-        arms = ",".join((REAL, result.primary.arm, DISCRIMINATOR))
+    if DISCRIMINATOR not in result.arms and _classifier(result) == "discriminator":
         why = (
             "Ask whether the discriminator's weights help, from which a classifier can start without a synthetic image."
         )
-        steps.append(Step(why, (f"ganaug compare {_run(result)} --out NEW{_preset(result)} --arms {arms}",)))
+        steps.append(Step(why, (_compare_again(result, arms=(REAL, result.primary.arm, DISCRIMINATOR)),)))
     elif _helps(result, DISCRIMINATOR):
         why = f"Start from the GAN's discriminator: “{describe_arm(DISCRIMINATOR)}” did better than the baseline."
         steps.append(Step(why, (f"ganaug export-classifier STUDY --out classifier.safetensors --arm {DISCRIMINATOR}",)))
-    if result.settings.get("data", {}).get("unlabeled") is None:
+    if result.settings.get("data", {}).get("unlabeled") is None and _given(result) is None:
         why = "Add images without labels, if there are any of the same classes: the GAN learns from them, too."
-        steps.append(Step(why, (f"ganaug run {_data(result)} --out NEW --unlabeled IMAGES",)))
+        steps.append(Step(why, (_run_again(result, unlabeled="IMAGES"),)))
     return steps
 
 
@@ -182,5 +187,35 @@ def _run(result: Result) -> str:
     return shlex.quote(result.run) if result.run else "RUN"
 
 
-def _preset(result: Result) -> str:
-    return f" --preset {result.preset}" if result.preset else ""
+def _run_again(result: Result, **changed: object) -> str:
+    """`ganaug run` with what the study's settings say of the data, but for what is changed."""
+    settings = result.settings.get("data", {}) | changed
+    known = {option: settings.get(name) for name, option in KEPT_DATA.items()}
+    options = [f"{option} {shlex.quote(str(value))}" for option, value in known.items() if value not in (None, "auto")]
+    preset = [] if result.preset in (None, "demo") else [f"--preset {result.preset}"]
+    return " ".join([f"ganaug run {_data(result)} --out NEW", *options, *preset])
+
+
+def _compare_again(result: Result, preset: str | None = None, arms: Sequence[str] | None = None) -> str:
+    """`ganaug compare` of the same images and classifier, with the study's preset and arms unless others are given."""
+    words, preset = [f"ganaug compare {_run(result)} --out NEW"], preset or result.preset
+    if (given := _given(result)) is not None:
+        words.append(f"--synthetic {shlex.quote(given)}")
+    words += [f"--preset {preset}"] if preset else []
+    if arms is None and set(result.arms) != USUAL_ARMS:
+        arms = tuple(result.arms)
+    words += [f"--arms {','.join(arms)}"] if arms else []
+    if _classifier(result) != "discriminator":
+        words.append(f"--set compare.classifier={shlex.quote(_classifier(result))}")
+    return " ".join(words)
+
+
+def _given(result: Result) -> str | None:
+    """The folder of synthetic images that the study was given; None where they are of its own GAN."""
+    words = [word for line in result.reproduce for word in shlex.split(line)]
+    given = words[words.index("--synthetic") + 1] if "--synthetic" in words else "SYNTHETIC"
+    return None if given == "SYNTHETIC" else given
+
+
+def _classifier(result: Result) -> str:
+    return str(result.settings.get("compare", {}).get("classifier", "discriminator"))

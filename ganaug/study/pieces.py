@@ -158,18 +158,20 @@ def in_parallel(
     where a worker of this machine dies, and where all those of a cluster are gone."""
     if not count:
         return
-    threads = torch.get_num_threads()
+    threads, begun = torch.get_num_threads(), False
     try:
         with _backend(settings) as (jobs, look):
-            yield from _Watched(look, n_jobs=jobs, return_as="generator_unordered")(
+            for result in _Watched(look, n_jobs=jobs, return_as="generator_unordered")(
                 delayed(_beside)(os.getpid(), function, *argument) for argument in arguments
-            )
+            ):
+                begun = True
+                yield result
     except TerminatedWorkerError:
         raise GanaugError(
             "a worker process died, perhaps for want of memory. What was finished is kept: repeat the command, with fewer --jobs."
         ) from None
     except TimeoutError:  # joblib's
-        if settings.cluster is None:
+        if settings.cluster is None or begun:
             raise
         raise GanaugError(
             f"no worker has come to the cluster {settings.cluster} within {WORKERS_TIMEOUT} seconds. Start some, and repeat the command."

@@ -31,7 +31,7 @@ from .statistics import METRICS, confusion_matrices, guessing_limit, recalls, sc
 
 NUM_EXAMPLES = 20  # images of each class kept for the report
 FEW_SEEDS, FEW_GROUPS = 6, 10
-GUESSES = " But the baseline cannot be told from guessing, so that nothing is learned about augmentation here."
+GUESSES = " But the baseline cannot be told from guessing: look into that before anything else."
 
 
 def write_study(case: Case, evidence: Evidence, seconds: Mapping[str, float]) -> Comparison:
@@ -170,7 +170,7 @@ def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int
     if may_guess(plan, evidence):
         side = case.images.image_size
         notes.append(
-            f"On these test images {BASELINE} cannot be told from guessing, so that nothing is learned about augmentation. Look whether "
+            f"On these test images {BASELINE} cannot be told from guessing, so that a comparison with it says little. Look whether "
             f"a person can tell the classes apart at {side} x {side} pixels (ganaug fit --image-size sets more), whether the labels are "
             "right, and whether more images can be had."
         )

@@ -24,7 +24,7 @@ from records import HERE, REPOSITORY, Bar, write_record
 STEPS = (1, 10, 100, 400)  # after which the networks are looked at
 WIDTH, SIZE, PER_CLASS, WANTED = 16, 32, 20, 20
 LEVELS = 2  # grey levels that another number of threads, or another version, may change in an image of a given run
-FIRST_STEP = 1e-2  # of the first step's length, by which weights may come apart: where gradients are rounding alone, Adam goes either way
+FIRST_STEP = 1e-3  # of the first step's length, by which its weights may come apart
 Array = npt.NDArray[np.float32]
 # The threads, the seed and the precision of each training.
 WAYS = {

@@ -10,10 +10,13 @@ from fake_study import study_values
 from page_reader import change_study, plain
 
 from ganaug.cli import main
+from ganaug.options import gather
+from ganaug.recipe import load_recipe
 from ganaug.reporting import report
 from ganaug.reporting.advice import MOST_STEPS, Step, explain_placeholders, next_steps
 from ganaug.reporting.result import Result
 from ganaug.settings import VERDICTS, CompareSettings
+from ganaug.study.design import settle_plan
 
 
 def advised(**changes: Any) -> list[Step]:
@@ -29,7 +32,10 @@ SETTINGS = {"data": {"image_size": 32, "unlabeled": None}}
 
 def test_a_baseline_that_guesses_is_shown_more_pixels_and_looked_at() -> None:
     steps = advised(baseline_guesses=True, verdict="inconclusive", settings=SETTINGS)
-    assert commands(steps) == ["ganaug run digits.zip --out NEW --image-size 64", "ganaug check digits.zip"]
+    assert commands(steps) == [
+        "ganaug run digits.zip --out NEW --image-size 64 --preset standard",
+        "ganaug check digits.zip",
+    ]
     assert "32 x 32 pixels" in steps[0].text and "smallest class has 20" in steps[1].text
     largest = advised(baseline_guesses=True, settings={"data": {"image_size": 256}})
     assert commands(largest) == ["ganaug check digits.zip"]
@@ -67,7 +73,7 @@ def test_an_open_verdict_is_told_how_many_images_or_repetitions_would_settle_it(
 
 def test_images_that_help_are_used() -> None:
     assert commands(advised(verdict="helps")) == [
-        "ganaug export-classifier STUDY --out classifier.safetensors",
+        "ganaug export-classifier STUDY --out classifier.safetensors --arm scratch/real+synthetic",
         "ganaug synthesize runs/digits --out NEW --with-real digits.zip",
     ]
 
@@ -76,7 +82,10 @@ def test_images_that_help_are_used() -> None:
 def test_images_that_do_not_help_are_left_alone(verdict: str) -> None:
     steps = advised(verdict=verdict, settings=SETTINGS)
     export = "ganaug export-classifier STUDY --out classifier.safetensors --arm"
-    assert commands(steps) == [f"{export} scratch/real", "ganaug run digits.zip --out NEW --unlabeled IMAGES"]
+    assert commands(steps) == [
+        f"{export} scratch/real",
+        "ganaug run digits.zip --out NEW --image-size 32 --unlabeled IMAGES --preset standard",
+    ]
     values = study_values(["a", "b"])
     better = {"arm": "discriminator/real", "baseline": "scratch/real", "verdict": "helps"}
     differences = [*values["differences"], values["differences"][1] | better]
@@ -131,3 +140,38 @@ def test_a_study_that_does_not_say_whether_it_guesses_is_judged_by_its_scores() 
     values["counts"]["test"]["c"] = 0
     assert Result.model_validate(values).chance == 0.5
     assert not Result.model_validate(values | {"baseline_guesses": False}).guesses
+
+
+def test_what_is_advised_keeps_what_was_known_of_the_data() -> None:
+    known = {"data": {"group_regex": r"(p\d+)", "mirror": "both", "image_size": 64, "unlabeled": "heap"}}
+    steps = advised(verdict="inconclusive", preset="demo", settings=known)
+    again = "ganaug run digits.zip --out NEW --group-regex '(p\\d+)' --mirror both --image-size 64 --unlabeled heap"
+    assert commands(steps)[-1] == again and "groups" in steps[-1].text
+
+
+def test_a_study_of_given_images_goes_on_with_them() -> None:
+    given = ["ganaug fit digits.zip --out RUN", "ganaug compare RUN --out STUDY --synthetic 'smote images'"]
+    helps = commands(advised(verdict="helps", reproduce=given))
+    assert helps == ["ganaug export-classifier STUDY --out classifier.safetensors --arm scratch/real+synthetic"]
+    open_ = commands(advised(verdict="inconclusive", needed={"repetitions": 7}, reproduce=given))
+    assert "ganaug compare runs/digits --out NEW --synthetic 'smote images' --preset standard --seeds 7" in open_
+
+
+@pytest.mark.parametrize("classifier", ["discriminator", "resnet18"])
+@pytest.mark.parametrize("gans", [1, 2, 6])
+def test_compare_takes_what_is_advised(classifier: str, gans: int) -> None:
+    """As far as that depends on no run: options, arms, and how many GANs go with how many repetitions."""
+    values = study_values(["a", "b"])
+    values["settings"] = {"compare": {"classifier": classifier}}
+    values["arms"] = {arm: scores for arm, scores in values["arms"].items() if arm.startswith("scratch")}
+    values["repetitions"] = [{"split": 0, "gan": k % gans, "draw": 0, "seed": k} for k in range(6)]
+    values |= {"verdict": "inconclusive", "needed": {"repetitions": 20.0}}
+    lines = [line for line in commands(next_steps(Result.model_validate(values))) if line.startswith("ganaug compare")]
+    assert lines
+    for line in lines:
+        words = [word for word in shlex.split(line)[2:] if word != "--dry-run"]
+        options = main.commands["compare"].make_context("compare", words).params
+        given = {name: value for name, value in options.items() if "__" in name}
+        recipe = load_recipe(gather(None, options["overrides"], given))
+        plan = settle_plan(recipe.compare, own_test=True, given_pool=False)
+        assert plan.seeds >= 6 and ("--gans" not in line or plan.gans == 20)
