@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import pandas as pd
 
@@ -115,8 +115,7 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
     text: dict[Hashable, str] = dict.fromkeys(TEXT, "str")
     empty = {column: [""] for column in COLUMNS if column not in TEXT}
     try:
-        how: dict[str, Any] = {"keep_default_na": False, "na_values": empty, "float_precision": "round_trip"}
-        table = pd.read_csv(file, dtype={**text, "seed": "Int64"}, **how)
+        table = pd.read_csv(file, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values=empty)
     except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise GanaugError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     for column in set(TEXT) & set(table.columns):
