@@ -193,13 +193,15 @@ def test_what_was_acknowledged_outlives_a_kill(folder, moment):
         elif word:
             acknowledged[int(word)] = int(word) == 4
     assert acknowledged and (moment != "before the manifest" or said[-1] == "2 kept")
+    # It may die between the writing of the last decision and its word.
+    expected = [acknowledged, acknowledged | {2: True, 4: False}] if said.count("2") == 2 else [acknowledged]
     readable = read_manifest(folder, rejected=True)  # before anything is completed
-    assert {row: bool(readable["kept"][row]) for row in acknowledged} == acknowledged
+    assert {row: bool(readable["kept"][row]) for row in acknowledged} in expected
     with open_desk(folder) as desk:
         found = {row: desk.entries[row].kept for row in acknowledged}
-    assert found == acknowledged
+    assert found in expected
     table = read_manifest(folder, rejected=True)
-    assert {row: bool(table["kept"][row]) for row in acknowledged} == acknowledged
+    assert {row: bool(table["kept"][row]) for row in acknowledged} == found
     assert contents(folder) == before
     kept = set(read_manifest(folder)["file"])
     assert (
