@@ -123,7 +123,7 @@ def describe_study(case: Case, evidence: Evidence, recipe: Recipe) -> dict[str, 
         "versions": describe_versions(),
         "source": case.info["source"],
         "run": str(case.run.root),
-        "notes": find_caveats(case, evidence, counts),
+        "notes": find_caveats(case, evidence, counts, guesses),
         "reproduce": commands_to_reproduce(case),
     }
 
@@ -164,10 +164,10 @@ def _recall_lists(confusion: npt.NDArray[np.float64]) -> list[list[float | None]
     return [[None if np.isnan(value) else float(value) for value in row] for row in recalls(confusion).T]
 
 
-def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int]]) -> list[str]:
-    """What a reader of the verdict must know, in plain sentences."""
+def find_caveats(case: Case, evidence: Evidence, counts: dict[str, dict[str, int]], guesses: bool) -> list[str]:
+    """What a reader of the verdict must know, in plain sentences. `guesses`: as `may_guess` has it."""
     plan, settings, notes = case.plan, case.settings, []
-    if may_guess(plan, evidence):
+    if guesses:
         side = case.images.image_size
         notes.append(
             f"On these test images {BASELINE} cannot be told from guessing, so that a comparison with it says little. Look whether "
