@@ -14,13 +14,12 @@ from .runs import STATUS, RunFolder, open_run, read_json
 
 SILENT_AFTER = 900.0  # seconds without a sign, after which a process that cannot be asked for counts as gone
 State = Literal["complete", "running", "stopped"]
-STAGES = {
+STAGES = {  # of `ganaug run`, in order, and what is there once they are complete (of fit, when it says so)
     "fit": "run/run.json",
     "synthesize": "synthetic/manifest.csv",
     "compare": "study/study.json",
     "report": "report.html",
 }
-# of `ganaug run`, in order, and what is there once they are complete (of fit, when it says so)
 
 
 @dataclass(frozen=True)

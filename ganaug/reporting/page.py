@@ -114,7 +114,7 @@ def describe_study(study: Study) -> dict[str, Any]:
         },
         "open_classes": OPEN_CLASSES,
         "curation": study.curation,
-        "reasons": study.curation.reasons(tests_copies(result) * [COPY]) if study.curation else [],
+        "reasons": study.curation.reasons(filters_copies(result) * [COPY]) if study.curation else [],
         "pairs": study.pairs,
         **page_script(),
     }
@@ -132,7 +132,7 @@ def has_synthetic(result: Result) -> bool:
     return any(words.uses_synthetic(arm) or "/" not in arm for arm in result.arms)
 
 
-def tests_copies(result: Result) -> bool:
+def filters_copies(result: Result) -> bool:
     """Whether the filter of copies was on, as far as the settings tell."""
     return COPY not in result.settings.get("curation", {}).get("without", [])
 

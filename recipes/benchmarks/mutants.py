@@ -114,7 +114,7 @@ def read_contexts(file: str) -> dict[int, set[str]]:
     }
 
 
-def tests_of(mutant: Mutant, contexts: dict[int, set[str]], times: dict[str, float]) -> list[str]:
+def choose_tests(mutant: Mutant, contexts: dict[int, set[str]], times: dict[str, float]) -> list[str]:
     """Tests that run the mutant's line, those of its own file first, then the quickest; for a line that is run at the import, those
     of any line of the file."""
     tree = ast.parse((REPOSITORY / mutant.file).read_text(encoding="utf-8"))
@@ -210,7 +210,7 @@ def work_through(part: list[Mutant], place: int, times: dict[str, float]) -> Non
     for mutant in part:
         if mutant.file not in contexts:
             contexts[mutant.file] = read_contexts(mutant.file)
-        tests = tests_of(mutant, contexts[mutant.file], times)
+        tests = choose_tests(mutant, contexts[mutant.file], times)
         begun = time.monotonic()
         limit = 60 + 6 * min(MOST_SECONDS, sum(times[name] for name in tests))
         found = judge(mutant, tests, limit, copy) if tests else "survived"
