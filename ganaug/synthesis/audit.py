@@ -26,6 +26,8 @@ from ..runs import filled_whole, write_json
 from ..settings import Recipe
 from .curation import Curator, build_curator, examine_candidates, real_images
 from .filters import apply_filters
+from .halfway import NAME as HALFWAY
+from .halfway import refuse_halfway
 from .harvest import REMEMBERED, judged_row
 from .referees import ask
 from .synthesize import refuse_filled
@@ -88,7 +90,8 @@ def audit(
         reference = reference_features(curator, images, has_test)
     found = describe(findings, curator, reference)
     if out is not None:
-        with filled_whole(Path(out).resolve()) as partial:
+        with filled_whole(Path(out).resolve(), progress=HALFWAY) as partial:
+            refuse_halfway(partial)
             write_json(partial / "audit.json", found)
             pictures = closest_pairs([each.tally for each in findings.values()], curator)
             write_pairs_page(partial / "audit.html", f"Audit of {source.path.name}", found, pictures)

@@ -11,7 +11,7 @@ import pytest
 from small import CLASS_NAMES, files_of
 from tiny import ganaug
 
-from ganaug import GanaugError, rebuild
+from ganaug import GanaugError, audit, rebuild
 from ganaug.synthesis import harvest, synthesize
 from ganaug.synthesis.halfway import NAME
 from ganaug.synthesis.sample import CHUNK
@@ -182,7 +182,9 @@ def test_an_interrupted_synthesis_is_not_lost_to_another_request(tiny_run, tmp_p
     assert files_of(tmp_path / "out") == whole
 
 
-def test_an_interrupted_synthesis_is_not_lost_to_a_rebuilding(tiny_run, tiny_synthetic, tmp_path, monkeypatch, whole):
+def test_an_interrupted_synthesis_is_not_lost_to_a_rebuilding_or_an_audit(
+    tiny_run, tiny_synthetic, digits, tmp_path, monkeypatch, whole
+):
     with monkeypatch.context() as patch:
         at_block(patch, 3, kill)
         with pytest.raises(Killed):
@@ -190,6 +192,8 @@ def test_an_interrupted_synthesis_is_not_lost_to_a_rebuilding(tiny_run, tiny_syn
     waiting = files_of(tmp_path / ".out.partial")
     with pytest.raises(GanaugError, match=r"\.out\.partial holds an interrupted synthesis\. Repeat its"):
         rebuild(tiny_run, tiny_synthetic, tmp_path / "out", device="cpu")
+    with pytest.raises(GanaugError, match=r"\.out\.partial holds an interrupted synthesis\. Repeat its"):
+        audit(tiny_synthetic, digits, out=tmp_path / "out", recipe={"data": {"image_size": 16}}, device="cpu")
     assert files_of(tmp_path / ".out.partial") == waiting
     rebuild(tiny_run, tiny_synthetic, tmp_path / "elsewhere", device="cpu")
     make(tiny_run, tmp_path / "out")
