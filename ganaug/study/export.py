@@ -58,6 +58,11 @@ def find_arm(study: Path, arm: str | None) -> tuple[dict[str, Any], str]:
     chosen = arm or best_arm(content)
     if chosen not in content["arms"]:
         raise GanaugError(f"{study} has no arm {chosen!r}; it has {', '.join(content['arms'])}.")
+    counts, scores = content["counts"].get("test", {}), content["arms"][chosen].get("balanced_accuracy")
+    if not scores or not content["class_names"] or set(content["class_names"]) - set(counts):
+        raise GanaugError(
+            f"{study / 'study.json'} is damaged: it lacks scores of {chosen}, or the numbers of test images. Repeat the study."
+        )
     return content, chosen
 
 

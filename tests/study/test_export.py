@@ -193,3 +193,18 @@ def test_what_cannot_be_exported_is_said(tiny_study, tmp_path):
 def test_a_folder_is_no_classifier(tmp_path):
     with pytest.raises(GanaugError, match="is a folder, not the file of a classifier"):
         predict(tmp_path, tmp_path)
+
+
+def test_a_study_with_holes_is_named_before_anything_is_written(tiny_study, tmp_path):
+    study = shutil.copytree(tiny_study, tmp_path / "study")
+    whole = read_json(study / "study.json")
+    for hole in (
+        {"counts": {}},
+        {"counts": {"test": {}}},
+        {"arms": whole["arms"] | {BASELINE: {}}},
+        {"class_names": []},
+    ):
+        write_json(study / "study.json", whole | hole)
+        with pytest.raises(GanaugError, match=r"study\.json is damaged"):
+            export_classifier(study, tmp_path / "a.safetensors", arm=BASELINE)
+    assert not (tmp_path / "a.safetensors").exists()
