@@ -206,7 +206,9 @@ def _compare_again(result: Result, preset: str | None = None, arms: Sequence[str
         arms = tuple(result.arms)
     words += [f"--arms {','.join(arms)}"] if arms else []
     if _classifier(result) != "discriminator":
-        words.append(f"--set compare.classifier={shlex.quote(_classifier(result))}")
+        words.append(f"--classifier {shlex.quote(_classifier(result))}")
+        weights = result.settings["compare"].get("classifier_weights")
+        words += [f"--weights {shlex.quote(str(weights))}"] if weights else []
     return " ".join(words)
 
 

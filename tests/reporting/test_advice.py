@@ -149,6 +149,12 @@ def test_what_is_advised_keeps_what_was_known_of_the_data() -> None:
     assert commands(steps)[-1] == again and "groups" in steps[-1].text
 
 
+def test_a_classifier_with_weights_of_its_own_is_kept() -> None:
+    settings = {"compare": {"classifier": "resnet18", "classifier_weights": "my weights.pt"}}
+    lines = commands(advised(verdict="inconclusive", needed={"repetitions": 7}, settings=settings))
+    assert any("--classifier resnet18 --weights 'my weights.pt' --seeds 7" in line for line in lines)
+
+
 def test_a_study_of_given_images_goes_on_with_them() -> None:
     given = ["ganaug fit digits.zip --out RUN", "ganaug compare RUN --out STUDY --synthetic 'smote images'"]
     helps = commands(advised(verdict="helps", reproduce=given))
