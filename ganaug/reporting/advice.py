@@ -94,7 +94,7 @@ def _evidence(result: Result) -> list[Step]:
         return []
     command = f"{_compare_again(result, preset='standard', arms=())}{_updates(result)}"
     longer = ", and trainings that last until they gain no more" if has_converged(result) is False else ""
-    why = f"Make it evidence: several GANs, arms that are tuned{longer}. It takes hours, not minutes; the first command says how many."
+    why = f"Make it evidence: several GANs, arms that are tuned{longer}. It takes much longer; the first command says how long."
     return [Step(why, (f"{command} --dry-run", command))]
 
 
