@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class Row:
 
 COLUMNS = tuple("class" if field.name == "class_name" else field.name for field in fields(Row))
 TEXT = ("file", "class", "source", "reasons", "checkpoint", "nearest_real", "original")
+FLOATS = ("truncation", "realism", "class_probability", "distance", "relative_distance", "strangeness")
 
 
 @contextmanager
@@ -114,8 +116,11 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
     pending = read_pending(file.parent) if isinstance(file, Path) and file.name == NAME else {}
     text: dict[Hashable, str] = dict.fromkeys(TEXT, "str")
     empty = {column: [""] for column in COLUMNS if column not in TEXT}
+    floats = dict.fromkeys(FLOATS, _parse_float)
+    dtypes = {**text, "seed": "Int64"}
     try:
-        table = pd.read_csv(file, dtype={**text, "seed": "Int64"}, keep_default_na=False, na_values=empty)
+        table = pd.read_csv(file, dtype=dtypes, converters=floats, keep_default_na=False, na_values=empty)
+        table = table.astype({column: float for column in FLOATS if column in table})
     except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise GanaugError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     for column in set(TEXT) & set(table.columns):
@@ -130,6 +135,11 @@ def read_rows(file: Path | IO[bytes], name: str | Path | None = None) -> pd.Data
     if "kept" in table and (wrong := [value for value in table["kept"] if isinstance(value, str)]):
         raise GanaugError(f"{path} says {wrong[0]!r} under kept; expected True or False in every row.")
     return _with_decisions(table, pending) if pending else table
+
+
+def _parse_float(text: str) -> float:
+    """To the last bit, which the parser of pandas before 3.1 rounds."""
+    return float(text) if text else math.nan
 
 
 def locate(folder: Path, file: str) -> Path:

@@ -215,7 +215,7 @@ def test_requests_that_no_browser_sends(folder, tmp_path):
 def test_a_manifest_that_leads_out_is_not_served(folder, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
     text = (folder / NAME).read_text()
-    for file in ("../secret.png", str(tmp_path / "secret.png"), "0/../../secret.png", "0/x.png\0"):
+    for file in ("../secret.png", str(tmp_path / "secret.png"), "0/../../secret.png"):
         (folder / NAME).write_text(text.replace("0/synthetic-000000.png", file))
         with pytest.raises(ganaug.GanaugError, match="names the file"), serving(folder):
             pass

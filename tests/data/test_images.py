@@ -7,12 +7,14 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageOps
 
 from ganaug.data import images
 from ganaug.data.images import LINE, DecodeError, decode, encode_png, image_grid, match_channels, peek_size, resize
 
+OLD_PILLOW = int(PIL.__version__.split(".")[0]) < 13
 RAMP = np.linspace(0, 255, 48 * 32).reshape(32, 48).astype(np.uint8)
 COLOR = np.stack([RAMP, RAMP[::-1], np.full_like(RAMP, 90)], axis=2)
 
@@ -45,7 +47,9 @@ def test_every_format_keeps_the_picture(format, mode):
         ("RGBA", "WEBP", 3),
         ("CMYK", "JPEG", 3),
         ("CMYK", "TIFF", 3),
-        ("YCbCr", "TIFF", 3),
+        pytest.param(
+            "YCbCr", "TIFF", 3, marks=pytest.mark.skipif(OLD_PILLOW, reason="Pillow reads what it writes since 13")
+        ),
         ("LAB", "TIFF", 3),
         ("RGBX", "TIFF", 3),
     ],
@@ -318,3 +322,15 @@ def test_what_is_in_memory_at_a_time_is_limited():
         list(pool.map(take, [4, 5, 6, 7] * 50))
         list(pool.map(take, [99] * 3))  # more than there is room for: alone
     assert 4 < most[0] <= 99 and room.taken == 0
+
+
+def test_as_much_as_fits_is_in_memory_together():
+    room, both = images.Room(10), threading.Barrier(2, timeout=30)
+
+    def take(amount):
+        with room.taking(amount):
+            both.wait()  # neither leaves before the other has come
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(take, [6, 4]))
+    assert room.taken == 0

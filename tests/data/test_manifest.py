@@ -94,7 +94,7 @@ def test_every_row_says_what_it_is(tmp_path, row):
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("file", ["../a/0.png", "/a/0.png", "a/../../b.png", "a/0.txt", ""])
+@pytest.mark.parametrize("file", ["../a/0.png", "/a/0.png", "a/../../b.png", "a/0.txt", "a/0\0.png", ""])
 def test_an_image_lies_inside_the_folder(tmp_path, file):
     with pytest.raises(GanaugError, match="inside the folder"):
         locate(tmp_path, file)

@@ -30,6 +30,14 @@ def pieces_of(folder, arm, unit="split-0-gan-0"):
     return found
 
 
+def assert_notes(notes, *parts):
+    """These notes, in their order, and no other. Whether so few updates were enough is up to the machine's rounding."""
+    notes = [note for note in notes if not note.startswith("Not converged")]
+    assert len(notes) == len(parts), notes
+    for note, part in zip(notes, parts, strict=True):
+        assert part in note
+
+
 def study_of(*arguments, **options):
     return read_json(compare(*arguments, **options).folder / "study.json")
 

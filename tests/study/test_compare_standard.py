@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small import CLASS_NAMES, TEST_PER_CLASS, TINY, files_of, with_settings
-from studies import SET_BY_HAND, STANDARD, pieces_of, write_foreign
+from studies import SET_BY_HAND, STANDARD, assert_notes, pieces_of, write_foreign
 
 from ganaug import GanaugError, load_recipe
 from ganaug.data.cache import load
@@ -135,6 +135,17 @@ def test_when_no_share_of_synthetic_images_wins_the_report_says_so(tiny_run, tmp
     )
     assert "not worth using here" in study.sentence
     assert read_json(tmp_path / "study/study.json")["choices"][0]["worth_mixing"] is False
+
+
+def test_the_notes_say_what_holds_and_nothing_else(standard_study):
+    assert_notes(
+        read_json(standard_study / "study.json")["notes"],
+        "What the arms were given was chosen once on inner folds",
+        "Only 3 repetitions",
+        "Only 30 test images",
+        "The classifiers that judge synthetic images were trained once",
+        "One split stands behind",
+    )
 
 
 def test_the_cost_is_shown_first(tiny_run, tmp_path, caplog):

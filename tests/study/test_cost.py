@@ -3,8 +3,9 @@
 import pytest
 from studies import DEMO, STANDARD
 
+from ganaug.study import cost
 from ganaug.study.case import settle_case
-from ganaug.study.cost import LEAST, affordable_updates, count_updates
+from ganaug.study.cost import LEAST, Pace, affordable_updates, count_updates, describe_cost
 
 SECONDS = 0.01  # of an update
 
@@ -29,9 +30,23 @@ def test_without_a_budget_the_settings_say_how_many(tiny_run, tmp_path):
 
 
 def test_more_of_anything_costs_more(tiny_run, tmp_path):
-    def cost(**settings):
+    def updates(**settings):
         return count_updates(case_of(tiny_run, tmp_path, **settings), 800)
 
-    usual = cost()
-    assert cost(seeds=6) > usual and cost(inner_folds=5) > usual and cost(tune=False) < usual
-    assert cost(**{key: DEMO["compare"][key] for key in ("preset",)}) < usual
+    usual = updates()
+    assert updates(seeds=6) > usual and updates(inner_folds=5) > usual and updates(tune=False) < usual
+    assert updates(**{key: DEMO["compare"][key] for key in ("preset",)}) < usual
+
+
+@pytest.mark.parametrize(
+    ("settings", "gans", "rounds"),
+    # GANs of four repetitions but the run's own, and of two inner folds
+    [({}, 3 + 2, 3), ({"gans": 1}, 0 + 2, 1), ({"gans": 1, "jobs": 1}, 0 + 2, 2)],
+)
+def test_gans_are_counted_in_rounds_of_as_many_as_there_are_processes(
+    tiny_run, tmp_path, monkeypatch, settings, gans, rounds
+):
+    monkeypatch.setattr(cost, "gan_seconds", lambda *_: 3600.0)
+    case = case_of(tiny_run, tmp_path, **{"jobs": 2, "seeds": 4, **settings})
+    said = describe_cost(case, Pace(0.0, 10))
+    assert f"{gans} GANs to train" in said and said.endswith(f"of which {rounds}h for GANs")

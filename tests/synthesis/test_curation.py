@@ -86,6 +86,19 @@ def test_no_referee_has_seen_its_fold(monkeypatch):
         assert np.array_equal(images.numpy(), real.images[found.folds != fold])
 
 
+def test_a_real_image_is_as_strange_as_it_is_to_those_that_have_not_seen_it(curator):
+    """Against distances by hand, in units of the referee's usual one."""
+    folds = curator.referees.folds
+    opinions = stage.ask(curator.referees, curator.real.images)
+    indexes, strangeness, scales = curation._neighbourhoods(curator.referees, opinions)
+    for fold, features in enumerate(opinions.features):
+        unseen = folds == fold
+        assert indexes[fold].n_samples_fit_ == (~unseen).sum() > 0
+        distances = np.linalg.norm(features[unseen][:, None] - features[~unseen][None], axis=2).min(axis=1)
+        assert scales[fold] == pytest.approx(np.median(distances), rel=1e-4)
+        np.testing.assert_allclose(strangeness[unseen], distances / scales[fold], rtol=1e-3)
+
+
 def test_referees_are_stored_and_loaded(curator, tmp_path):
     save_referees(tmp_path / "kept", curator.referees)
     again = load_referees(tmp_path / "kept", 40, 2, 16, 1, CPU)
