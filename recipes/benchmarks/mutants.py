@@ -1,6 +1,7 @@
 """Would the tests notice a mistake? Changes one operator, number or condition at a time in data/, synthesis/ and study/.
 
-python recipes/benchmarks/coverage_of_tests.py && python recipes/benchmarks/mutants.py [--number 300] [--jobs 2] [--again]
+python recipes/benchmarks/coverage_of_tests.py && python recipes/benchmarks/mutants.py [--number 200] [--jobs 2]
+python recipes/benchmarks/mutants.py --again --seconds 1200  # survivors get all tests that run their line
 
 The changes are cosmic-ray's. Its own runner knows one command for all of them, the whole suite, minutes for each of thousands of
 changes; here a sample is drawn, and each runs the tests that run its line. Interrupted, it goes on where it was.
@@ -36,7 +37,6 @@ ROOMS, SEED, LEAST = ("data", "synthesis", "study"), 0, 0.8
 LEFT_OUT = {"core/VariableInserter", "core/VariableReplacer"} | {
     f"core/ReplaceComparisonOperator_{pair}" for pair in ("Eq_Is", "NotEq_IsNot", "Is_Eq", "IsNot_NotEq")
 }
-MOST_SECONDS = 60.0  # of the tests of one mutant, when nothing is changed
 STILLBORN = 90  # exit status
 WORK = FOLDER / "mutants"
 # What every test imports, before each mutant's process forks off; nothing of ganaug.
@@ -114,9 +114,11 @@ def read_contexts(file: str) -> dict[int, set[str]]:
     }
 
 
-def choose_tests(mutant: Mutant, contexts: dict[int, set[str]], times: dict[str, float]) -> list[str]:
+def choose_tests(
+    mutant: Mutant, contexts: dict[int, set[str]], times: dict[str, float], most: float
+) -> tuple[list[str], bool]:
     """Tests that run the mutant's line, those of its own file first, then the quickest; for a line that is run at the import, those
-    of any line of the file."""
+    of any line of the file. As many as take `most` seconds, and whether that is all of them."""
     tree = ast.parse((REPOSITORY / mutant.file).read_text(encoding="utf-8"))
     inside = [
         node
@@ -139,10 +141,10 @@ def choose_tests(mutant: Mutant, contexts: dict[int, set[str]], times: dict[str,
     chosen, seconds = [], 0.0
     for name in order:
         seconds += times[name]
-        if chosen and seconds > MOST_SECONDS:
-            break
+        if chosen and seconds > most:
+            return chosen, False
         chosen.append(name)
-    return chosen
+    return chosen, True
 
 
 def judge(mutant: Mutant, tests: list[str], limit: float, copy: Path) -> str:
@@ -191,7 +193,7 @@ def run_tests(mutant: Mutant, tests: list[str], copy: Path) -> None:
         os._exit(code)
 
 
-def work_through(part: list[Mutant], place: int, times: dict[str, float]) -> None:
+def work_through(part: list[Mutant], place: int, times: dict[str, float], most: float) -> None:
     """One worker's mutants, in a copy of its own; appends its findings to a file of its own."""
     copy = WORK / f"copy-{place}"
     shutil.rmtree(copy, ignore_errors=True)
@@ -210,38 +212,42 @@ def work_through(part: list[Mutant], place: int, times: dict[str, float]) -> Non
     for mutant in part:
         if mutant.file not in contexts:
             contexts[mutant.file] = read_contexts(mutant.file)
-        tests = choose_tests(mutant, contexts[mutant.file], times)
+        tests, whole = choose_tests(mutant, contexts[mutant.file], times, most)
         begun = time.monotonic()
-        limit = 60 + 6 * min(MOST_SECONDS, sum(times[name] for name in tests))
+        limit = 60 + 6 * sum(times[name] for name in tests)
         found = judge(mutant, tests, limit, copy) if tests else "survived"
         seconds = round(time.monotonic() - begun, 1)
         line = (REPOSITORY / mutant.file).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
-        finding = asdict(mutant) | {"found": found, "tests": len(tests), "seconds": seconds, "text": line}
+        finding = asdict(mutant) | {"found": found, "tests": len(tests), "all": whole, "seconds": seconds, "text": line}
         with (WORK / f"findings-{place}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(finding, ensure_ascii=False) + "\n")
     shutil.rmtree(copy)
 
 
 def read_findings() -> dict[Mutant, dict[str, object]]:
-    """The last finding on each mutant."""
+    """The finding on each mutant: of several, one that a test noticed."""
     lines = [line for path in sorted(WORK.glob("findings-*.jsonl")) for line in path.read_text("utf-8").splitlines()]
-    entries = [json.loads(line) for line in lines]
+    entries = sorted(
+        (json.loads(line) for line in lines), key=lambda entry: (entry["found"] != "survived", entry["tests"])
+    )
     return {Mutant(*(entry[name] for name in Mutant.__annotations__)): entry for entry in entries}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=300, help="mutants to draw")
+    parser.add_argument("--number", type=int, default=200, help="mutants to draw")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the tests of a mutant, when nothing is changed")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--room", choices=ROOMS, action="append", help="draw from these alone, and write no record")
-    parser.add_argument("--again", action="store_true", help="judge the survivors of last time anew")
+    parser.add_argument("--again", action="store_true", help="judge anew what survived some of its tests")
     arguments = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     drawn, findings = draw_mutants(arguments.number, arguments.room or ROOMS), read_findings()
     left = [
         each
         for each in drawn
-        if each not in findings or (arguments.again and findings[each]["found"] in ("survived", "late"))
+        if each not in findings
+        or (arguments.again and findings[each]["found"] == "survived" and not findings[each].get("all"))
     ]
     times, _ = read_tests()
     for name in PRELOADED:
@@ -253,7 +259,7 @@ def main() -> None:
         else:
             code = 1
             try:
-                work_through(left[place :: arguments.jobs], place, times)
+                work_through(left[place :: arguments.jobs], place, times, arguments.seconds)
                 code = 0
             finally:
                 os._exit(code)
