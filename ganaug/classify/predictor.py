@@ -186,7 +186,7 @@ def export_onnx(path: Path, model: nn.Module, card: Card) -> None:
         (example,),
         input_names=["images"],
         output_names=["probabilities"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamic_shapes=({0: torch.export.Dim("batch", max=2**31 - 1)},),  # torch 2.7 asks for a limit
         dynamo=True,
         verbose=False,
     )
