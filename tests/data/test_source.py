@@ -312,6 +312,19 @@ def test_names_in_a_zip_that_no_disk_could_hold_are_named(tmp_path, part):
     assert [file.name for file in source.files] == ["cat/0.png"] and source.ignored[0].startswith(part[:100])
 
 
+@pytest.mark.parametrize(
+    ("whole", "too_long"), [("n" * 255, "n" * 256), ("ü" * 127 + "n", "ü" * 128), ("d/" * 62, "d/" * 64)]
+)
+def test_names_are_as_long_as_file_systems_allow(tmp_path, whole, too_long):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("dog/0.png", b"x")
+        for part in (whole, too_long):
+            archive.writestr(f"cat/{part.rstrip('/')}/1.png", b"x")
+    source = open_source(tmp_path / "data.zip")
+    assert [file.name for file in source.files] == [f"cat/{whole.rstrip('/')}/1.png", "dog/0.png"]
+    assert len(source.ignored) == 1
+
+
 def test_natural_order_of_very_long_numbers(make_folder):
     names = [f"{digits}" for digits in ("9" * 199, "1" + "0" * 199)]
     assert open_source(make_folder(dict.fromkeys(reversed(names), 1))).class_names == tuple(names)

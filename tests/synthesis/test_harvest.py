@@ -181,6 +181,8 @@ def test_rebuilding_leaves_real_images_out(tiny_run, digits, tmp_path):
     [
         ("0/synthetic-000001.png", "../escaped.png", "names the file '../escaped.png'"),
         ("0/synthetic-000001.png", "1/synthetic-000001.png", "expected 0/<file>"),
+        ("0/synthetic-000001.png", "0/synthetic-000001.bmp", "expected 0/<file>.png"),
+        ("0/synthetic-000001.png", "0/synthetic-000001.webp", "expected 0/<file>.png"),
         ("seed,", "seeds,", "lacks seed"),
         ("checkpoint", "check", "lacks checkpoint"),
     ],

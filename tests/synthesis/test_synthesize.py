@@ -248,3 +248,13 @@ def test_only_complete_runs(tiny_run, tmp_path):
 def test_the_manifest_opens_in_plain_pandas(tiny_synthetic):
     table = pd.read_csv(tiny_synthetic / "manifest.csv")
     assert table["kept"].sum() == 15 and table["seed"].dtype == np.int64
+
+
+def test_classes_that_a_table_could_take_for_nothing_keep_their_names(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.data.mkdir(parents=True)
+    (folder.data / "index.csv").write_text(
+        "file,class,split,sha256\nNA/1.png,NA,train,12\n007/2.png,007,train,1e5\nNA/3.png,NA,test,3\n"
+    )
+    found = [(row["class"], row["sha256"]) for row in stage.training_files(folder)]
+    assert found == [("NA", "12"), ("007", "1e5")]
