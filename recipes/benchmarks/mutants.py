@@ -32,7 +32,8 @@ from coverage_of_tests import DATA, FOLDER, read_tests
 from records import REPOSITORY, Bar, write_record
 from scipy import stats
 
-ROOMS, SEED, LEAST = ("data", "synthesis", "study"), 0, 0.8
+ROOMS, LEAST = ("data", "synthesis", "study"), 0.8
+SEED = 1  # what survived of the sample of seed 0 has tests since
 # The first two need arguments. The others change nothing where the values are None, small numbers or names, as they are here.
 LEFT_OUT = {"core/VariableInserter", "core/VariableReplacer"} | {
     f"core/ReplaceComparisonOperator_{pair}" for pair in ("Eq_Is", "NotEq_IsNot", "Is_Eq", "IsNot_NotEq")
