@@ -15,7 +15,7 @@ from records import REPOSITORY, Bar, write_record
 
 EXAMPLES = 10_000
 FOLDER = REPOSITORY / "runs" / "properties"
-FOUND = re.compile(r"(\d+) passing examples, (\d+) failing examples, (\d+) invalid examples")
+FOUND = re.compile(r"(\d+) passing[ a-z]*, (\d+) failing[ a-z]*,(?: and)? (\d+) invalid")
 EXHAUSTED = "nothing left to do"  # all examples that there are
 
 

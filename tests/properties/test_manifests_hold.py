@@ -26,8 +26,8 @@ from ganaug.data.manifest import (
 )
 
 # As file systems allow them: any character but NUL and the slash. pandas reads a lone carriage return as the end of a line.
-names = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="\0/\r"), min_size=1, max_size=8
+names = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0/\r"), min_size=1, max_size=8).filter(
+    lambda name: name not in (".", "..")
 ) | st.sampled_from(["NA", "nan", "007", "True", "1e5", '"', "a,b", " ", "-inf", "None"])
 numbers = st.none() | st.floats(-1e6, 1e6)
 reasons = st.none() | st.lists(
