@@ -1,7 +1,7 @@
 """How large data may be: files checked and images written a second, memory and time of a training against the number of images, of
-classes and of pixels.
+classes and of pixels, and of a study against the number of its processes.
 
-    python recipes/benchmarks/scale.py [--work DIR] [--only check synthesis images classes pixels]
+    python recipes/benchmarks/scale.py [--work DIR] [--only check synthesis images classes pixels processes]
 
 Made-up images; each figure is that of a process of its own, which is given the higher priority where the system allows it, since other
 work on the machine halves any of them. A plain loop of the same kind runs in the same minute and is told beside it. Needs 4 GB of disk in
@@ -27,17 +27,19 @@ import numpy as np
 from PIL import Image
 from records import RESULTS, Bar, write_record
 
+import ganaug
 from ganaug.data.cache import load, write_images
+from ganaug.pipeline import write_digits
 from ganaug.runs import RunFolder, write_json
 
 PICTURES = Path(__file__).resolve().parents[1] / "pictures"
 NUM_FILES, FILES_BAR = 100_000, 2000
 NUM_MADE, NUM_TESTED, IMAGES_BAR = 100_000, 2000, 2000
 NUM_IMAGES, MEMORY_BAR = (1_000, 10_000, 100_000, 1_000_000), 0.1
-NUM_CLASSES, PIXELS = (2, 10, 50, 200), (16, 32, 64, 128, 256)
+NUM_CLASSES, PIXELS, PROCESSES = (2, 10, 50, 200), (16, 32, 64, 128, 256), (1, 2, 4)
 STEPS, BLOCK, REPEATS = 32, 1000, 2
 FIT = {"steps": STEPS, "width": 16, "threads": 1, "precision": "fp32", "device": "cpu", "log_interval": 10}
-PARTS = ("check", "synthesis", "images", "classes", "pixels")
+PARTS = ("check", "synthesis", "images", "classes", "pixels", "processes")
 
 
 def pictures(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
@@ -203,17 +205,53 @@ def measure_synthesis(work: Path) -> dict[str, Any]:
     return found
 
 
+STUDY = """
+import json, resource, sys, time
+from ganaug.gan.forecast import peak_memory
+from ganaug.study.compare import compare
+run, out, jobs = sys.argv[1:]
+settings = {"preset": "demo", "updates": 300, "seeds": 4, "jobs": int(jobs), "device": "cpu"}
+begun = time.monotonic()
+compare(run, out, recipe={"compare": settings})
+seconds = time.monotonic() - begun
+largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 if int(jobs) > 1 else 0
+print(json.dumps({"seconds": seconds, "memory": peak_memory() + int(jobs) * largest}))
+"""
+
+
+def measure_processes(work: Path) -> dict[str, dict[str, float]]:
+    """A study of digits: four arms, four repetitions, 300 updates each. Memory is that of all processes, as if each were the largest."""
+    fit = {"steps": 30, "width": 16, "threads": 1, "device": "cpu"}
+    run = ganaug.fit(write_digits(work / "digits"), work / "of-study", recipe={"data": {"image_size": 32}, "fit": fit})
+    found = {}
+    for jobs in PROCESSES:
+        values = json.loads(
+            hurried([sys.executable, "-c", STUDY, str(run), str(work / f"study-{jobs}"), str(jobs)]).splitlines()[-1]
+        )
+        found[str(jobs)] = {"memory_mb": round(values["memory"] / 1e6, 1), "seconds": round(values["seconds"], 1)}
+        print(f"{jobs} processes: {found[str(jobs)]}", flush=True)
+    return found
+
+
 def plot(measured: dict[str, Any]) -> None:
-    """recipes/pictures/scale.png: memory and time against images, classes and pixels."""
-    labels = {"images": "images", "classes": "classes (1,000 images)", "pixels": "pixels of a side (1,000 images)"}
+    """recipes/pictures/scale.png: memory and time against images, classes, pixels and processes."""
+    labels = {
+        "images": "images",
+        "classes": "classes (1,000 images)",
+        "pixels": "pixels of a side (1,000 images)",
+        "processes": "processes of a study",
+    }
     shown = [part for part in labels if part in measured]
     figure, axes = plt.subplots(2, len(shown), figsize=(3.4 * len(shown), 5), squeeze=False, layout="constrained")
     for column, part in enumerate(shown):
         values = {int(key): each for key, each in measured[part].items()}
-        for row, (key, name) in enumerate((("memory_mb", "peak memory, MB"), ("step_ms", "a step, ms"))):
+        time_of = ("seconds", "the study, s") if part == "processes" else ("step_ms", "a step, ms")
+        for row, (key, name) in enumerate((("memory_mb", "peak memory, MB"), time_of)):
             axis = axes[row][column]
             axis.plot(list(values), [each[key] for each in values.values()], "o-", color="#3366aa")
-            axis.set(xscale="log", ylim=(0, None), xlabel=labels[part], ylabel=name if column == 0 else None)
+            axis.set(xscale="log", ylim=(0, None), xlabel=labels[part])
+            if column == 0 or (row and part == "processes"):
+                axis.set_ylabel(name)
             if part != "images":
                 axis.set_xticks(list(values), [str(value) for value in values], minor=False)
                 axis.set_xticks([], minor=True)
@@ -244,8 +282,10 @@ def main() -> None:
                 measured[part] = {str(n): measure_training(work, n, 10, 32) for n in NUM_IMAGES}
             elif part == "classes":
                 measured[part] = {str(n): measure_training(work, 1000, n, 32) for n in NUM_CLASSES}
-            else:
+            elif part == "pixels":
                 measured[part] = {str(n): measure_training(work, 1000, 10, n) for n in PIXELS}
+            else:
+                measured[part] = measure_processes(work)
     bars = []
     if "check" in measured:
         rate = measured["check"]["files_per_second"]
