@@ -247,13 +247,25 @@ def plot(measured: dict[str, Any]) -> None:
         values = {int(key): each for key, each in measured[part].items()}
         time_of = ("seconds", "the study, s") if part == "processes" else ("step_ms", "a step, ms")
         for row, (key, name) in enumerate((("memory_mb", "peak memory, MB"), time_of)):
-            axis = axes[row][column]
-            axis.plot(list(values), [each[key] for each in values.values()], "o-", color="#3366aa")
-            axis.set(xscale="log", ylim=(0, None), xlabel=labels[part])
+            axis, x, y = axes[row][column], list(values), [each[key] for each in values.values()]
+            axis.plot(x, y, "o-", color="#3366aa")
+            if part == "pixels":  # what grows with the pixels of an image, not of its side, is a line here
+                axis.plot(
+                    x,
+                    [y[-1] * (side / x[-1]) ** 2 for side in x],
+                    "--",
+                    color="#888888",
+                    label="in proportion to pixels",
+                )
+                axis.set(yscale="log", ylim=(min(y) / 2, 2 * max(y)))
+                axis.legend(fontsize=8)
+            else:
+                axis.set_ylim(0, 1.15 * max(y))
+            axis.set(xscale="log", xlabel=labels[part])
             if column == 0 or (row and part == "processes"):
                 axis.set_ylabel(name)
             if part != "images":
-                axis.set_xticks(list(values), [str(value) for value in values], minor=False)
+                axis.set_xticks(x, [str(value) for value in x], minor=False)
                 axis.set_xticks([], minor=True)
             axis.grid(alpha=0.3)
     figure.savefig(PICTURES / "scale.png", dpi=110)
