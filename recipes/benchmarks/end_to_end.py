@@ -54,7 +54,7 @@ def command_of(name: str) -> list[str]:
     if name == DEMO:
         return ["-m", "ganaug", "demo", "--out", "result"]
     if name == FOLDER:
-        return [*"-m ganaug run images --out result --limit-per-class 20 --image-size 32".split()]
+        return ["-m", "ganaug", "run", "images", "--out", "result", "--limit-per-class", "20", "--image-size", "32"]
     archive, others = CASES[name]
     script = RECIPES / f"{name}.py"
     if script.is_file():
