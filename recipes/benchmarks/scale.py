@@ -24,6 +24,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 from records import RESULTS, Bar, write_record
 
@@ -206,29 +207,34 @@ def measure_synthesis(work: Path) -> dict[str, Any]:
 
 
 STUDY = """
-import json, resource, sys, time
+import json, pathlib, resource, sys, time
 from ganaug.gan.forecast import peak_memory
 from ganaug.study.compare import compare
 run, out, jobs = sys.argv[1:]
-settings = {"preset": "demo", "updates": 300, "seeds": 4, "jobs": int(jobs), "device": "cpu"}
+settings = {"preset": "demo", "gans": 4, "seeds": 4, "updates": 600, "jobs": int(jobs), "device": "cpu"}
 begun = time.monotonic()
 compare(run, out, recipe={"compare": settings})
+parts = json.loads((pathlib.Path(out) / "seconds.json").read_text())
 seconds = time.monotonic() - begun
 largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 if int(jobs) > 1 else 0
-print(json.dumps({"seconds": seconds, "memory": peak_memory() + int(jobs) * largest}))
+print(json.dumps({"parts": parts, "seconds": seconds, "memory": peak_memory() + int(jobs) * largest}))
 """
 
 
-def measure_processes(work: Path) -> dict[str, dict[str, float]]:
-    """A study of digits: four arms, four repetitions, 300 updates each. Memory is that of all processes, as if each were the largest."""
-    fit = {"steps": 30, "width": 16, "threads": 1, "device": "cpu"}
+def measure_processes(work: Path) -> dict[str, dict[str, Any]]:
+    """A study of digits: four GANs and their images, four arms of 600 updates each. Memory as if each process were the largest."""
+    fit = {"steps": 600, "width": 16, "threads": 1, "device": "cpu"}
     run = ganaug.fit(write_digits(work / "digits"), work / "of-study", recipe={"data": {"image_size": 32}, "fit": fit})
     found = {}
     for jobs in PROCESSES:
         values = json.loads(
             hurried([sys.executable, "-c", STUDY, str(run), str(work / f"study-{jobs}"), str(jobs)]).splitlines()[-1]
         )
-        found[str(jobs)] = {"memory_mb": round(values["memory"] / 1e6, 1), "seconds": round(values["seconds"], 1)}
+        found[str(jobs)] = {
+            "memory_mb": round(values["memory"] / 1e6, 1),
+            "seconds": round(values["seconds"], 1),
+            "parts": values["parts"],
+        }
         print(f"{jobs} processes: {found[str(jobs)]}", flush=True)
     return found
 
@@ -258,6 +264,9 @@ def plot(measured: dict[str, Any]) -> None:
                     label="in proportion to pixels",
                 )
                 axis.set(yscale="log", ylim=(min(y) / 2, 2 * max(y)))
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+                axis.yaxis.set_minor_formatter(NullFormatter())
                 axis.legend(fontsize=8)
             else:
                 axis.set_ylim(0, 1.15 * max(y))
@@ -298,6 +307,11 @@ def main() -> None:
                 measured[part] = {str(n): measure_training(work, 1000, 10, n) for n in PIXELS}
             else:
                 measured[part] = measure_processes(work)
+            keep(measured)
+    plot(measured)
+
+
+def keep(measured: dict[str, Any]) -> None:
     bars = []
     if "check" in measured:
         rate = measured["check"]["files_per_second"]
@@ -310,7 +324,6 @@ def main() -> None:
         change = many / few - 1
         name = f"peak memory, {NUM_IMAGES[-1]:,} over {NUM_IMAGES[0]:,} images"
         bars.append(Bar(name, f"{change:+.1%}", f"+-{MEMORY_BAR:.0%}", abs(change) <= MEMORY_BAR))
-    plot(measured)
     write_record("scale", bars, measured, seeds=[0])
 
 
