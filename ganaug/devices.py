@@ -36,7 +36,8 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "bf16":
         return torch.bfloat16
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        with torch.cuda.device(device):
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:  # elsewhere a processor emulates bf16, slowly
         has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         fast = has_onednn and torch.cpu._is_avx512_bf16_supported()

@@ -174,7 +174,9 @@ class FitSettings(Settings):
     steps: int | None = Field(None, ge=1, description="Training steps in all, instead of a budget.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of networks, noise and data order.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    precision: Precision = Field("auto", description=PRECISION)
+    precision: Precision = Field(
+        "auto", description=f"{PRECISION} On a CPU both are measured where threads or width are."
+    )
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads; by default as many as a short measurement finds fastest."
     )

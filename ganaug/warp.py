@@ -23,5 +23,5 @@ def affine_maps(angle: Tensor, shear: Tensor, zoom: Tensor, shift: Tensor) -> Te
 def resample(images: Tensor, maps: Tensor, mode: str = "bilinear") -> Tensor:
     """Images (N, C, H, W) seen through maps (N, 2, 3), on the images' device; borders mirror. Differentiable."""
     with torch.autocast(images.device.type, enabled=False):  # coordinates need all their bits
-        grid = F.affine_grid(maps.to(images), list(images.shape), align_corners=False)
+        grid = F.affine_grid(maps.to(images, non_blocking=True), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)

@@ -2,7 +2,7 @@
 with a strength that a controller may adapt, as in Karras et al. (2020), https://arxiv.org/abs/2006.06676.
 
 Each function takes images (N, C, H, W) in [-1, 1], the probability that an image is changed, and a generator on the CPU. Where the
-images are one process's `part` of a batch, the whole batch is drawn for.
+images are one process's `part` of a batch, the whole batch is drawn for. What was drawn goes to the device without waiting for it.
 """
 
 from collections.abc import Collection
@@ -62,8 +62,8 @@ def translation(images: Tensor, strength: float, rng: Generator, part: Part = AL
     limits = torch.tensor([height // 8, width // 8])
     reach = (torch.rand(whole, 2, generator=rng) * 2 - 1) * (limits + 0.5)
     shift = part.of(reach.round().long().clamp(-limits, limits) * chosen)
-    rows = _mirrored(torch.arange(height) + shift[:, :1], height).to(images.device)  # (N, H)
-    columns = _mirrored(torch.arange(width) + shift[:, 1:], width).to(images.device)  # (N, W)
+    rows = _mirrored(torch.arange(height) + shift[:, :1], height).to(images.device, non_blocking=True)  # (N, H)
+    columns = _mirrored(torch.arange(width) + shift[:, 1:], width).to(images.device, non_blocking=True)  # (N, W)
     picked = torch.arange(n, device=images.device)[:, None, None]
     return images.permute(0, 2, 3, 1)[picked, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -116,7 +116,7 @@ def cutout(images: Tensor, strength: float, rng: Generator, part: Part = ALONE) 
     inside_y = (torch.arange(height)[None, :, None] - centre_y).abs() < height / 4
     inside_x = (torch.arange(width)[None, None, :] - centre_x).abs() < width / 4
     keep = part.of(~(inside_y & inside_x & chosen))  # (N, H, W)
-    return images * keep[:, None].to(images)
+    return images * keep[:, None].to(images, non_blocking=True)
 
 
 def _resampled(images: Tensor, chosen: Tensor, maps: Tensor, mode: str, part: Part) -> Tensor:
@@ -124,13 +124,15 @@ def _resampled(images: Tensor, chosen: Tensor, maps: Tensor, mode: str, part: Pa
     mine, chosen = part.find(chosen)
     if not len(chosen):
         return images
-    chosen = chosen.to(images.device)
+    chosen = chosen.to(images.device, non_blocking=True)
     return images.index_copy(0, chosen, resample(images[chosen], maps[mine], mode))
 
 
 def _chosen(images: Tensor, strength: float, rng: Generator, part: Part) -> Tensor:
-    return part.of(torch.rand(part.size_of_whole(images), 1, 1, 1, generator=rng) < strength).to(images)
+    chosen = part.of(torch.rand(part.size_of_whole(images), 1, 1, 1, generator=rng) < strength)
+    return chosen.to(images, non_blocking=True)
 
 
 def _uniform(images: Tensor, low: float, high: float, rng: Generator, part: Part) -> Tensor:
-    return part.of(torch.rand(part.size_of_whole(images), 1, 1, 1, generator=rng) * (high - low) + low).to(images)
+    drawn = part.of(torch.rand(part.size_of_whole(images), 1, 1, 1, generator=rng) * (high - low) + low)
+    return drawn.to(images, non_blocking=True)

@@ -4,6 +4,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,16 +12,26 @@ import torch
 from ..data.cache import prepare
 from ..data.check import CheckReport, format_report
 from ..devices import resolve_device, resolve_precision
-from ..progress import format_duration, track
+from ..progress import format_duration, track, warn
 from ..recipe import RecipeLike, dump_recipe, load_recipe
 from ..runs import RunFolder
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import remember, save_state
 from .judge import train_judge
-from .member import STEPS_SHARE, build_state, is_checkpoint, network_shape, save_networks, snapshot, take_checkpoint
+from .member import (
+    STEPS_SHARE,
+    build_state,
+    halves,
+    if_it_fits,
+    is_checkpoint,
+    network_shape,
+    save_networks,
+    snapshot,
+    take_checkpoint,
+)
 from .record import save_samples
-from .steps import TrainingData, conditioning_at, train_step
+from .steps import TrainingData, TrainingState, conditioning_at, train_step
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import MIN_IMAGES, NUM_FOLDS
 from .training import judged, settle_networks, settled, split_images, training_data
@@ -120,8 +131,27 @@ def measure(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Costs:
-    """Trains a member for WARM_UP and TIMED steps and takes a checkpoint, in a folder that will be thrown away."""
+    """Trains a member for WARM_UP and TIMED steps and takes a checkpoint, in a folder that will be thrown away. Where a GPU's memory
+    does not hold the batch, with one that it holds, as the training would."""
     state = build_state(network_shape(data, member, settings), settings, member, device)
+    costs = if_it_fits(partial(_measure, folder, state, data, reference, member, settings, device, dtype), state)
+    if costs is not None:
+        return costs
+    smaller = settings.model_copy(update={"batch_size": halves(settings.batch_size)})
+    warn(f"out of memory: measured with batches of {smaller.batch_size} images, to which the training would come down")
+    return measure(folder, data, reference, member, smaller, device, dtype)
+
+
+def _measure(
+    folder: RunFolder,
+    state: TrainingState,
+    data: TrainingData,
+    reference: Reference,
+    member: Member,
+    settings: FitSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Costs:
     path, begun = folder.member(member.name), 0.0
     with track("timing steps", WARM_UP + TIMED) as advance:
         for step in range(WARM_UP + TIMED):

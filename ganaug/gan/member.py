@@ -4,11 +4,12 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +52,7 @@ MAX_ROLLBACKS = 5
 LARGEST_SIDE = 1024  # pixels
 
 Shape = dict[str, Any]
+T = TypeVar("T")
 
 
 def build_networks(shape: Shape) -> tuple[AnyGenerator, Discriminator]:
@@ -224,7 +226,7 @@ def run_steps(
                 say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
             conditioning = conditioning_of(state, member, settings)
             state.part.tell(("step", conditioning))
-            told = step_if_it_fits(state, data, settings, conditioning, dtype)
+            told = if_it_fits(partial(train_step, state, data, settings, conditioning, dtype), state)
             if told is None:
                 halve_batch(state, good, member)
                 metrics.rewind(state.step)
@@ -245,7 +247,11 @@ def run_steps(
             if is_checkpoint:
                 begun = time.monotonic()
                 if conditioning == 1.0 or state.step == state.steps:
-                    take_checkpoint(state, data, reference, settings, member, path, dtype)
+                    taking = partial(take_checkpoint, state, data, reference, settings, member, path, dtype)
+                    if if_it_fits(taking, state) is None:
+                        halve_batch(state, good, member)
+                        metrics.rewind(state.step)
+                        continue
                     board.add_row("held-out", measures_of(state.checkpoints[-1]))
                     say(f"fit {member.name}, step {state.step}: {sentence}{describe_quality(state.checkpoints[-1])}")
                 good = remember(state)
@@ -267,16 +273,15 @@ def run_steps(
         metrics.save()
 
 
-def step_if_it_fits(
-    state: TrainingState, data: TrainingData, settings: FitSettings, conditioning: float, dtype: torch.dtype
-) -> dict[str, torch.Tensor] | None:
-    """`train_step`; None where a GPU's memory did not hold it, which may have left half of a step. Of several processes, the others
-    would not know."""
+def if_it_fits(action: Callable[[], T], state: TrainingState) -> T | None:
+    """What the action returns; None where a GPU's memory did not hold it, which may have left half of a step, and smaller batches are
+    left to try. Of several processes, the others would not know."""
     try:
-        return train_step(state, data, settings, conditioning, dtype)
+        return action()
     except torch.OutOfMemoryError:
-        if state.batch_size < 2 * SPREAD_GROUP or state.part.world > 1:
+        if not halves(state.batch_size) or state.part.world > 1:
             raise
+    torch.cuda.empty_cache()  # now that the exception holds nothing any more
     return None
 
 
@@ -315,14 +320,15 @@ def take_checkpoint(
     member: Member,
     path: Path,
     dtype: torch.dtype,
-) -> None:
-    """Measures the state and keeps its networks, in case that it is chosen."""
+) -> Checkpoint:
+    """Measures the state and keeps its networks, in case that it is chosen; returns its measures."""
     state.part.tell(("gap",))
     gap = duality_gap(state, data, settings, dtype)
     state.checkpoints.append(
         validate(state.average, reference, member.classes, member.labels, state.step, round(gap, 4))
     )
     state.snapshots[state.step] = save_networks(snapshot(path, state.step), state.average, state.discriminator)
+    return state.checkpoints[-1]
 
 
 def has_diverged(row: dict[str, float]) -> bool:
@@ -349,14 +355,17 @@ def roll_back(state: TrainingState, good: dict[str, Any], member: Member) -> Non
 
 def halve_batch(state: TrainingState, good: dict[str, Any], member: Member) -> None:
     """Returns to the state `good`, with batches of half as many images from now on; the time that was lost stays counted."""
-    batch_size = state.batch_size // 2 // SPREAD_GROUP * SPREAD_GROUP
+    batch_size = halves(state.batch_size)
     spent, planned, caution = (state.seconds, state.attempts), state.steps, state.caution
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     restore(state, copy.deepcopy(good))
     state.seconds, state.attempts = spent
     state.steps, state.caution, state.batch_size = planned, caution, batch_size
     warn(f"fit {member.name}: out of memory; back to step {state.step}, and on with batches of {batch_size} images")
+
+
+def halves(batch_size: int) -> int:
+    """The next smaller batch, of whole groups; 0 where there is none."""
+    return batch_size // 2 // SPREAD_GROUP * SPREAD_GROUP
 
 
 def describe_quality(checkpoint: Checkpoint) -> str:

@@ -16,11 +16,11 @@ from .losses import LOSSES, consistency, gradient_penalty, lecam, mode_seeking
 from .mixing import AnyGenerator, MixingGenerator, reconstruction
 from .networks import SPREAD_GROUP, Discriminator, Verdicts
 from .ranks import ALONE, Part
-from .stored import StoredImages
+from .stored import StoredImages, take
 from .validation import Checkpoint
 
 NUM_HELD_OUT = 16  # images of which the controller learns whether the discriminator memorizes
-MANY = 2**15  # images of a class
+MANY = 2**10  # images of a class
 RECONSTRUCTED = 4  # one in so many real images is reconstructed in the mixing family
 GAMMA_EXPONENT = 8 / 3
 ANCHOR_RATE = 0.01  # of the moving averages of LeCam
@@ -93,7 +93,7 @@ def draw_real(
     and deformed the more often the fewer images n a class has: with probability d^2 / (d^2 + n^2), d of the settings."""
     drawn = classes[::SPREAD_GROUP].tolist()
     rows = torch.cat([draw_group(data.class_rows[c], rng) for c in drawn])
-    images = reflect(to_float(data.images[part.of(rows).to(data.images.device)]), data.mirror, rng, part)
+    images = reflect(to_float(take(data.images, part.of(rows))), data.mirror, rng, part)
     counts = torch.tensor([len(data.class_rows[c]) for c in drawn]).repeat_interleave(SPREAD_GROUP)
     squared = float(settings.deformed_size) ** 2
     return deform(images, settings.augment, squared / (squared + counts.square()), rng, part)
@@ -147,9 +147,9 @@ def draw_batch(state: TrainingState, data: TrainingData, settings: FitSettings) 
     share."""
     classes = draw_labels(data, state.batch_size, state.rng)
     part, device = state.part, data.images.device
-    labels = part.of(torch.tensor(data.labels)[classes]).to(device)
-    noise = part.of(torch.randn(len(classes), state.generator.latent_size, generator=state.rng)).to(device)
-    return draw_real(data, classes, settings, state.rng, part), noise, labels
+    labels = part.of(torch.tensor(data.labels)[classes]).to(device, non_blocking=True)
+    noise = part.of(torch.randn(len(classes), state.generator.latent_size, generator=state.rng))
+    return draw_real(data, classes, settings, state.rng, part), noise.to(device, non_blocking=True), labels
 
 
 def see(state: TrainingState, images: Tensor, labels: Tensor, settings: FitSettings, grouped: bool = True) -> Verdicts:
@@ -167,8 +167,8 @@ def memorization(state: TrainingState, data: TrainingData, conditioning: float, 
     rows = torch.randint(len(labels), (NUM_HELD_OUT,), generator=state.rng)
     classes = [data.labels.index(label) for label in labels[rows].tolist()]
     own = torch.stack([draw_group(data.class_rows[c], state.rng)[0] for c in classes])
-    seen = to_float(torch.cat([data.images[own.to(images.device)], images[rows.to(images.device)]]))
-    asked = labels[rows].to(images.device).repeat(2)
+    seen = to_float(torch.cat([take(data.images, own), take(images, rows)]))
+    asked = labels[rows].to(images.device, non_blocking=True).repeat(2)
     logits = whole_logits(see(state, seen, asked, settings, grouped=False), conditioning)
     return separation(logits[:NUM_HELD_OUT], logits[NUM_HELD_OUT:])
 

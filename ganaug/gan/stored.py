@@ -12,7 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RESIDENT = {"cpu": 2**23, "cuda": 2**31}  # bytes of images up to which they are held on the device
+RESIDENT = 2**23  # bytes of images up to which they are held in memory
+SHARE_OF_GPU = 4  # of its free memory, one part in so many may be images
+
+
+def resident_bytes(device: torch.device) -> int:
+    """Bytes of images up to which they are held on the device."""
+    return torch.cuda.mem_get_info(device)[0] // SHARE_OF_GPU if device.type == "cuda" else RESIDENT
+
+
+def take(images: "Tensor | StoredImages", rows: Tensor) -> Tensor:
+    """Those of the rows (n,), which are on the CPU, without waiting for the device that they are on or on their way to."""
+    return images[rows if isinstance(images, StoredImages) else rows.to(images.device, non_blocking=True)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class StoredImages:
             self._file.seek(self.images.offset + int(rows[place]) * size)
             if self._file.readinto(found[place].numpy().data) != size:  # type: ignore[attr-defined]
                 raise OSError(errno.EIO, "is truncated", str(self.images.filename))
-        return found.to(self.device)
+        return found.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else found
 
     def part(self, mask: Tensor) -> "StoredImages":
         """Those of the mask (N,), still on disk."""

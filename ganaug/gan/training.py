@@ -3,7 +3,7 @@
 import math
 import shlex
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ from .board import load_writer
 from .checkpoints import FREE
 from .following import follow
 from .judge import train_judge
-from .member import build_state, clear, network_shape, train_member, trained_steps
+from .member import build_state, clear, halves, network_shape, train_member, trained_steps
 from .networks import SPREAD_GROUP
 from .ranks import Part, current, joined, restarted
 from .selftraining import SURE, self_train
 from .steps import RECONSTRUCTED, TrainingData, train_step
-from .stored import RESIDENT, StoredImages
+from .stored import StoredImages, resident_bytes
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import settle_mirror
 from .validation import LabeledTensors, Reference, TrainingImages, only
@@ -39,6 +39,7 @@ from .validation import LabeledTensors, Reference, TrainingImages, only
 NUM_TIMED_STEPS = 6  # after as many to warm up
 WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
 DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
+CLEARLY_FASTER = 0.9  # of the other's time: what two measurements of the same may differ by decides nothing
 ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
 LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
 JUDGED, HELD_OUT = 2048, 512  # images at most that a training is judged by: to learn from, and held out
@@ -235,7 +236,7 @@ def train_members(
 
 def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[TrainingImages, LabeledTensors]:
     """The images to train on, with those of the unlabeled ones whose labels were found, and those held out to judge the training
-    by, on the device; the former on disk, where they are more than RESIDENT bytes.
+    by, on the device; the former on disk, where they are more than `resident_bytes`.
 
     The data's own validation split, where it has one; else `fit.validation` of every class of at least MIN_TO_HOLD_OUT
     training images, where groups stay on one side; HELD_OUT of either at most, drawn alike from all classes. The test split is in
@@ -259,7 +260,7 @@ def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tupl
     sure = images.unlabeled is not None and images.unlabeled.labels is not None
     if (
         isinstance(images.images, np.memmap)
-        and images.images[:1].nbytes * len(train) > RESIDENT[device.type]
+        and images.images[:1].nbytes * len(train) > resident_bytes(device)
         and not sure
     ):
         stored = StoredImages(images.images, torch.from_numpy(train), device)
@@ -308,13 +309,17 @@ def training_data(split: tuple[TrainingImages, LabeledTensors], member: Member, 
 def measure_pace(
     data: TrainingData, member: Member, settings: FitSettings, device: torch.device, threads: int
 ) -> float:
-    """Seconds of a training step with that many CPU threads, measured; of this process's part of a batch."""
+    """Seconds of a training step with that many CPU threads, measured; of this process's part of a batch. Infinity where a GPU's
+    memory does not hold it."""
     settings = settings.model_copy(update={"batch_size": settings.batch_size // current().world})
     dtype = resolve_precision(settings.precision, device)
     torch.set_num_threads(threads)
-    state = build_state(network_shape(data, member, settings), settings, member, device)
-    pace = 0.0
-    with track(f"timing steps of width {settings.width} on {threads} cores", 2 * NUM_TIMED_STEPS) as advance:
+    pace = math.inf
+    with (
+        track(f"timing steps of width {settings.width} on {threads} cores", 2 * NUM_TIMED_STEPS) as advance,
+        suppress(torch.OutOfMemoryError),
+    ):
+        state = build_state(network_shape(data, member, settings), settings, member, device)
         for done in (0, NUM_TIMED_STEPS):  # the first round warms up
             begun = time.monotonic()
             for step in range(1, NUM_TIMED_STEPS + 1):
@@ -322,7 +327,8 @@ def measure_pace(
                 advance(done + step)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
+            if done:
+                pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
     return pace
 
 
@@ -352,10 +358,11 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
 
 
 def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
-    """The recipe with the fastest number of threads and the width that the budget allows, both measured; a resumed or
-    repeated run then keeps them.
+    """The recipe with the fastest number of threads, the faster precision and the width that the budget allows, all measured; a
+    resumed or repeated run then keeps them.
 
-    Threads wait for one another at every layer, so that on a machine with other work one may be faster than two.
+    Threads wait for one another at every layer, so that on a machine with other work one may be faster than two. Where a GPU's memory
+    does not hold the batch, a smaller one is measured, as the training will halve its own.
     """
     settings = recipe.fit
     if settings.threads is not None and settings.width != "auto":
@@ -369,13 +376,21 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
     cores = current().cores(num_cores()) if device.type == "cpu" else 1
     candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
     paces: dict[int, float] = {}
-    with track("measuring the speed", len(candidates) + len(widths) - 1) as advance:
+    with track("measuring the speed", len(candidates) + len(widths)) as advance:
         for count in candidates:
             paces[count] = measure_pace(data, member, settings, device, count)
+            while math.isinf(paces[count]) and halves(settings.batch_size):
+                settings = settings.model_copy(update={"batch_size": halves(settings.batch_size)})
+                paces[count] = measure_pace(data, member, settings, device, count)
             advance(len(paces))
         threads = min(paces, key=lambda count: paces[count])
         pace = paces[threads]
-        for done, width in enumerate(widths[1:], start=len(paces)):
+        if settings.precision == "auto" and device.type == "cpu" and resolve_precision("auto", device) != torch.float32:
+            plain = settings.model_copy(update={"precision": "fp32"})
+            pace_of_plain = measure_pace(data, member, plain, device, threads)
+            if pace_of_plain < CLEARLY_FASTER * pace:
+                settings, pace = plain, pace_of_plain
+        for done, width in enumerate(widths[1:], start=len(paces) + 1):
             wider = settings.model_copy(update={"width": width})
             pace_of_wider = measure_pace(data, member, wider, device, threads)
             advance(done + 1)
@@ -383,7 +398,8 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
                 break
             settings, pace = wider, pace_of_wider
     say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
-    return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
+    found = {"threads": threads, "width": settings.width, "precision": settings.precision}
+    return recipe.model_copy(update={"fit": recipe.fit.model_copy(update=found)})
 
 
 def settled(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:

@@ -15,9 +15,9 @@ from tiny import ganaug, refused
 
 from ganaug import GanaugError, sessions
 from ganaug.data.source import Source
-from ganaug.gan import member
+from ganaug.gan import forecast, member, training
 from ganaug.gan.member import load_member
-from ganaug.gan.training import fit
+from ganaug.gan.training import fit, measure_pace
 from ganaug.runs import RunFolder, read_json
 from ganaug.sessions import LOCK, Stopped, sole
 
@@ -271,6 +271,53 @@ def test_out_of_memory_halves_the_batch_and_goes_on(digits, tmp_path, monkeypatc
         sizes = exhaust(patch, 8)
         fit(digits, out, resume=True)
     assert set(sizes) == {8} and trained(out) == trained(run)
+
+
+def test_memory_is_no_less_to_be_had_while_the_speed_is_measured(digits, tmp_path, monkeypatch, caplog):
+    """By default threads and width are measured before the training begins."""
+    monkeypatch.setattr(training, "measure_pace", measure_pace)
+    train_step, build_state, widths = training.train_step, training.build_state, []
+
+    def building(shape, *arguments):
+        widths.append(shape["width"])
+        return build_state(shape, *arguments)
+
+    def stepping(state, *arguments):
+        if state.batch_size > 8 or widths[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return train_step(state, *arguments)
+
+    for module in (training, member, forecast):
+        monkeypatch.setattr(module, "train_step", stepping)
+        monkeypatch.setattr(module, "build_state", building)
+    monkeypatch.setattr(training, "WIDTHS", {"cpu": (4, 8)})
+    monkeypatch.setattr(training, "ENOUGH_STEPS", 1)
+    open_ones = {"steps": None, "threads": None, "width": "auto", "budget": "10s"}
+    recipe = with_settings(fit=FIT | {"batch_size": 40} | open_ones)
+    estimate = forecast.estimate_fit(digits, recipe=recipe)
+    assert (estimate.recipe.fit.width, estimate.recipe.fit.batch_size, set(widths)) == (4, 40, {4, 8})
+    assert [record.message for record in caplog.records if "memory" in record.message] == [
+        f"out of memory: measured with batches of {size} images, to which the training would come down"
+        for size in (20, 8)
+    ]
+    run = fit(digits, tmp_path / "run", recipe=recipe | {"fit": estimate.recipe.fit.model_dump() | {"steps": 4}})
+    assert member_of(run)["batch_size"] == 8
+
+
+def test_out_of_memory_at_a_checkpoint_halves_the_batch_too(digits, tmp_path, monkeypatch):
+    gap = member.duality_gap
+
+    def measuring(state, *arguments):
+        if state.batch_size > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return gap(state, *arguments)
+
+    monkeypatch.setattr(member, "duality_gap", measuring)
+    run = fit(digits, tmp_path / "run", recipe=with_settings(fit=FIT | {"batch_size": 20}))
+    found = member_of(run)
+    assert (found["batch_size"], found["ended_at"]) == (8, 8)
+    steps = [each["step"] for each in found["checkpoints"]]
+    assert steps == sorted(set(steps)) and steps[-1] == 8
 
 
 def test_memory_that_holds_no_batch_is_told_in_one_line(digits, tmp_path, monkeypatch):

@@ -335,6 +335,15 @@ def test_the_fastest_threads_are_found_once_and_kept(digits, tmp_path, monkeypat
     assert yaml.safe_load((again / "recipe.yaml").read_text())["fit"]["threads"] == 2 and set(tried) <= {2}
 
 
+def test_bf16_is_taken_where_single_precision_is_not_clearly_faster(digits, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    for plain, threads, chosen in ((0.95, None, "bf16"), (0.8, None, "fp32"), (0.8, 1, "fp32"), (9.0, 1, "bf16")):
+        paces = {"auto": 1.0, "fp32": plain}
+        monkeypatch.setattr(training, "measure_pace", lambda *given, paces=paces: paces[given[2].precision])
+        open_ones = {"threads": threads, "precision": "auto", "width": "auto"}
+        assert estimate_fit(digits, recipe=with_settings(fit=open_ones)).recipe.fit.precision == chosen
+
+
 def pace_of_width(paces):
     return lambda data, member, settings, device, threads: paces[settings.width]
 

@@ -31,7 +31,7 @@ def test_images_on_disk_answer_as_a_tensor_of_them_does(tmp_path):
 
 
 def test_a_training_from_disk_is_the_same_training(tiny_run, digits, tmp_path, monkeypatch):
-    monkeypatch.setitem(training.RESIDENT, "cpu", 0)
+    monkeypatch.setattr("ganaug.gan.stored.RESIDENT", 0)
     run = fit(digits, tmp_path / "run", recipe=with_settings())
     assert weights_of(run) == weights_of(tiny_run)
 
