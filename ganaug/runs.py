@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import GanaugError
-from .sessions import sole
+from .sessions import sole, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,6 +150,7 @@ def filled_whole(target: Path, progress: str | None = None) -> Iterator[Path]:
         if progress is None or not (partial / progress).is_file():
             shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
         partial.mkdir(parents=True, exist_ok=True)
+        sweep(partial)
         try:
             with naming(target):
                 yield partial

@@ -94,6 +94,7 @@ def test_a_folder_that_has_left_its_progress_is_gone_on_with(tmp_path):
     with pytest.raises(OSError, match="full"), filled_whole(tmp_path / "out", progress=".halfway") as partial:
         (partial / "image").write_text("whole")
         (partial / ".halfway").touch()
+        (partial / "..halfway.123.tmp").touch()  # as of a process that is killed while it saves
         raise OSError("full")
     assert not (tmp_path / "out").exists()
     with filled_whole(tmp_path / "out", progress=".halfway") as partial:

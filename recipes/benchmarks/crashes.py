@@ -2,7 +2,8 @@
 
     python recipes/benchmarks/crashes.py [--kills 100] [--full 20] [--work FOLDER]
 
-`fit`, `synthesize` and `compare` run to their end once each. Then each is started again and again, on a copy of what it began from,
+`fit`, of one GAN and of one for each class, `synthesize`, with and without tests, in files and shards, and `compare` run to their end
+once each. Then each is started again and again, on a copy of what it began from,
 killed with SIGKILL at a random moment of that duration, one time in five a second time, and repeated to its end. Everything that
 then lies there, hidden files and empty folders included, must be as the uninterrupted command left it, byte for byte but for the
 times in TIMES; and between the two, no file may be half. For the full disk (Linux, root), the same on a file system in memory that
@@ -85,8 +86,15 @@ RECIPE = {
     },
 }
 PER_CLASS = 100
-STAGES = ("fit", "synthesize", "compare")
-SHARES = {"fit": 0.4, "synthesize": 0.3, "compare": 0.3}  # of the kills
+TESTED = {"curation": {"without": [], "keep": 0.5}}  # all tests, whose classifiers are trained first
+SHARES = {
+    "fit": 0.25,
+    "fit per class": 0.15,
+    "synthesize": 0.15,
+    "synthesize tested": 0.15,
+    "shards": 0.1,
+    "compare": 0.2,
+}  # of the kills
 TWICE = 0.2
 LIMIT = 600.0  # seconds after which a command counts as stuck
 
@@ -180,12 +188,12 @@ def run(arguments: tuple[str, ...], log: Path) -> int | None:
 
 def again(stage: Stage) -> tuple[str, ...]:
     """The command that goes on with a killed one."""
-    begun = stage.name == "fit" and (stage.place / "run/run.json").is_file()
+    begun = stage.arguments[0] == "fit" and (stage.place / "run/run.json").is_file()
     return (*stage.arguments, "--resume") if begun else stage.arguments
 
 
 def is_complete(stage: Stage) -> bool:
-    return stage.name == "synthesize" and (stage.place / "made/manifest.csv").is_file()
+    return stage.arguments[0] == "synthesize" and (stage.place / "made/manifest.csv").is_file()
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -245,22 +253,27 @@ def begin(stage: Stage) -> None:
 
 def commands_in(work: Path, place: Path) -> dict[str, tuple[str, ...]]:
     """The commands of the stages in `place`, on data in `work` that are written here."""
-    data, recipe = work / "data", work / "recipe.yaml"
+    data, recipe, tested = work / "data", work / "recipe.yaml", work / "tested.yaml"
     write_data(data)
     recipe.write_text(json.dumps(RECIPE))  # which is YAML, too
+    tested.write_text(json.dumps(RECIPE | TESTED))
     run, made, study = (str(place / name) for name in ("run", "made", "study"))
-    with_recipe = ("--recipe", str(recipe))
+    with_recipe, many = ("--recipe", str(recipe)), ("--per-class", str(PER_CLASS))
     return {
         "fit": ("fit", str(data), "--out", run, *with_recipe),
-        "synthesize": ("synthesize", run, "--out", made, "--per-class", str(PER_CLASS), *with_recipe),
+        "fit per class": ("fit", str(data), "--out", run, "--strategy", "per-class", *with_recipe),
+        "synthesize": ("synthesize", run, "--out", made, *many, *with_recipe),
+        "synthesize tested": ("synthesize", run, "--out", made, "--per-class", "4", "--recipe", str(tested)),
+        "shards": ("synthesize", run, "--out", made, *many, "--raw", "--shards", *with_recipe),
         "compare": ("compare", run, "--out", study, *with_recipe),
     }
 
 
 def prepare(work: Path, place: Path, log: Path) -> list[Stage]:
     """The stages, each run once to its end."""
-    (work / "before-fit").mkdir()
-    (work / "before-fit/notes.txt").write_text("of somebody else\n")
+    for name in ("fit", "fit per class"):
+        (work / f"before-{name}").mkdir()
+        (work / f"before-{name}/notes.txt").write_text("of somebody else\n")
     stages = []
     for name, command in commands_in(work, place).items():
         stage = Stage(name, place, work / f"before-{name}", command, {}, 0.0)
@@ -276,7 +289,7 @@ def prepare(work: Path, place: Path, log: Path) -> list[Stage]:
             flush=True,
         )
         if name == "fit":
-            for other in ("synthesize", "compare"):
+            for other in SHARES.keys() - {"fit", "fit per class"}:
                 shutil.copytree(place, work / f"before-{other}")
     return stages
 
@@ -372,6 +385,9 @@ def preload(work: Path) -> None:
         stages = work / "first"
         (stages / "disk").mkdir(parents=True)
         for arguments in commands_in(stages, stages / "disk").values():
+            shutil.rmtree(
+                stages / "disk" / {"fit": "run", "synthesize": "made"}.get(arguments[0], "study"), ignore_errors=True
+            )
             command_line(list(arguments), standalone_mode=False)
         names.write_text(json.dumps(sorted(sys.modules)))
         os._exit(0)
@@ -393,7 +409,7 @@ def measure(work: Path, num_kills: int, num_full: int, seed: int) -> None:
     kills: list[dict[str, Any]] = []
     full: list[dict[str, Any]] = []
     for _ in range(num_kills):
-        name = rng.choices(STAGES, [SHARES[stage] for stage in STAGES])[0]
+        name = rng.choices(list(SHARES), list(SHARES.values()))[0]
         kills.append(try_kill(next(stage for stage in stages if stage.name == name), rng, log))
         print(seed, len(kills), {key: value for key, value in kills[-1].items() if key != "share"}, flush=True)
     if num_full:
