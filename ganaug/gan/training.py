@@ -379,7 +379,7 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
     with track("measuring the speed", len(candidates) + len(widths)) as advance:
         for count in candidates:
             paces[count] = measure_pace(data, member, settings, device, count)
-            while math.isinf(paces[count]) and halves(settings.batch_size):
+            while math.isinf(paces[count]) and halves(settings.batch_size) and current().world == 1:
                 settings = settings.model_copy(update={"batch_size": halves(settings.batch_size)})
                 paces[count] = measure_pace(data, member, settings, device, count)
             advance(len(paces))

@@ -43,7 +43,6 @@ EQUIVALENT = {
     ("data/cache.py", "ReplaceTrueWithFalse", "in zip(records, splits, groups, strict=True)"): "as many, always",
     ("data/duplicates.py", "NumberReplacer", "PAIRS = 2**14"): "size of a block",
     ("data/duplicates.py", "NumberReplacer", "mirrored.reshape(4 * len(known), -1)"): "-2 is -1 to numpy",
-    ("data/unlabeled.py", "NumberReplacer", "UNKNOWN = -1"): "a name for no class; -2 is none either",
     ("study/analysis.py", "ReplaceTrueWithFalse", "@dataclass(frozen=True)"): "nobody writes to it",
     ("study/pieces.py", "ReplaceTrueWithFalse", "@dataclass(frozen=True)"): "nobody writes to it",
     ("synthesis/curation.py", "ReplaceTrueWithFalse", "@dataclass(frozen=True)"): "nobody writes to it",

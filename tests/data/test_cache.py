@@ -210,3 +210,11 @@ def test_an_index_without_a_column_or_with_a_row_cut_off_is_damaged(make_folder,
     index.write_text(damage(index.read_text()))
     with pytest.raises(GanaugError, match="cannot be read"):
         load(tmp_path / "run")
+
+
+def test_the_files_of_two_sets_are_alike_or_not(make_folder, tmp_path):
+    one, other = (
+        prepare(make_folder({"train/cat": count, "test/cat": 1}), SMALL, tmp_path / f"run-{count}", "cpu")[0].files
+        for count in (2, 3)
+    )
+    assert one == list(one) and one != other and one != list(one)[::-1]

@@ -69,6 +69,19 @@ def test_gray_stored_as_color_comes_back_with_one_channel():
     assert decoded.pixels.shape[2] == 1
 
 
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_two_channels_that_agree_make_no_gray(channel):
+    color = np.repeat(RAMP[:, :, None], 3, axis=2)
+    color[0, 0, channel] ^= 1
+    np.testing.assert_array_equal(decode(encode(Image.fromarray(color))).pixels, color)
+
+
+def test_a_large_empty_page_is_no_bomb():
+    """A few bytes for two million pixels, as a scanner writes them."""
+    content = encode(Image.new("1", (1500, 1500), 1))
+    assert 1500**2 / len(content) > images.MAX_PIXELS_PER_BYTE and decode(content).pixels.shape == (1500, 1500, 1)
+
+
 def test_transparency_lies_over_white():
     rgba = np.zeros((4, 4, 4), np.uint8)
     rgba[:2] = (255, 0, 0, 255)

@@ -3,7 +3,16 @@
 import pytest
 
 from ganaug import GanaugError
-from ganaug.data.manifest import NAME, Row, locate, manifest_writer, read_manifest, write_parquet
+from ganaug.data.manifest import (
+    NAME,
+    Row,
+    locate,
+    manifest_writer,
+    read_manifest,
+    read_rows,
+    rewrite_manifest,
+    write_parquet,
+)
 
 SEEDS = [2**62 + 1234567891, 2**63 - 1, 3]  # not to be found among the floats
 
@@ -106,3 +115,13 @@ def test_a_link_that_leads_out_is_refused(tmp_path):
     with pytest.raises(GanaugError, match="leads out"):
         locate(tmp_path / "folder", "a/0.png")
     assert locate(tmp_path / "folder", "b:c/0.png") == tmp_path / "folder/b:c/0.png"
+
+
+def test_errors_name_the_manifest(tmp_path):
+    with pytest.raises(GanaugError, match=rf"{NAME} cannot be read"):
+        rewrite_manifest(tmp_path, {"a.png": False})
+    (tmp_path / NAME).write_text("file;class\n")
+    for name, told in ((None, str(tmp_path / NAME)), ("that of the zip", "that of the zip")):
+        with pytest.raises(GanaugError, match="lacks the columns") as error:
+            read_rows(tmp_path / NAME, name)
+        assert told in str(error.value)

@@ -1,10 +1,13 @@
 """What a study may cost, and what it says that it costs."""
 
+from dataclasses import replace
+
 import pytest
 from studies import DEMO, STANDARD
 
 from ganaug.study import cost
 from ganaug.study.case import settle_case
+from ganaug.study.compare import gan_seed
 from ganaug.study.cost import LEAST, Pace, affordable_updates, count_updates, describe_cost
 
 SECONDS = 0.01  # of an update
@@ -12,6 +15,23 @@ SECONDS = 0.01  # of an update
 
 def case_of(run, folder, **settings):
     return settle_case(run, folder / "study", None, {"compare": STANDARD["compare"] | {"max_updates": 3200} | settings})
+
+
+def test_every_gan_of_every_split_has_a_seed_of_its_own(tiny_run, tmp_path):
+    case = case_of(tiny_run, tmp_path)
+    for seed in (0, 1, 7):
+        of_seed = replace(
+            case, recipe=case.recipe.model_copy(update={"fit": case.recipe.fit.model_copy(update={"seed": seed})})
+        )
+        seeds = [gan_seed(of_seed, split, number) for split in range(5) for number in range(5)]
+        assert seeds[0] == seed and len(set(seeds)) == 25
+
+
+def test_settings_of_the_run_that_a_study_leaves_alone_are_told(tiny_run, tmp_path, caplog):
+    for fit_settings, told in (({}, 0), ({"width": 8}, 1)):
+        caplog.clear()
+        settle_case(tiny_run, tmp_path / "study", None, {"compare": STANDARD["compare"], "fit": fit_settings})
+        assert sum("compare uses the run as it is" in record.message for record in caplog.records) == told
 
 
 @pytest.mark.parametrize("preset", ["demo", "standard"])

@@ -13,10 +13,12 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from ganaug import GanaugError, load_recipe
+from ganaug.classify.training import Mixing
 from ganaug.study import search
 from ganaug.study.arms import BASELINE, FACTORIAL, MIXED
 from ganaug.study.material import Sources
-from ganaug.study.pieces import Outcome
+from ganaug.study.pieces import Outcome, make_piece
+from ganaug.study.record import updates_tried
 from ganaug.study.search import (
     Score,
     base_mixing,
@@ -196,6 +198,36 @@ def test_the_truncation_and_settings_of_the_user_are_the_default():
     assert len(set(candidates)) == 4 and len(set(mixing_candidates(base_mixing(recipe)))) == 6
     for field in ("strength", "learning_rate", "weight_decay", "label_smoothing", "cutmix"):
         assert len({getattr(candidate, field) for candidate in candidates}) > 1
+
+
+def test_the_mixings_that_are_tried():
+    base = Mixing(ratio=0.5, weight=0.4, real_only_share=0.6, truncation=0.8)
+    assert mixing_candidates(base) == (
+        base,
+        replace(base, ratio=0.25),
+        replace(base, ratio=1.0, weight=0.8),
+        replace(base, weight=0.8),
+        replace(base, truncation=0.7 * 0.8),
+        replace(base, real_only_share=1.0),
+    )
+    assert mixing_candidates(replace(base, weight=0.7))[3].weight == 1.0
+
+
+def test_the_updates_that_were_tried_are_those_of_the_baseline():
+    choice, _ = chosen_by(flat)
+    assert {candidate.step for candidate in choice.candidates} > {"updates"}
+    tried = [candidate for candidate in choice.candidates if (candidate.step, candidate.arm) == ("updates", BASELINE)]
+    assert updates_tried(choice) == [
+        {"updates": each.setting["updates"], "balanced_accuracy": each.balanced_accuracy, "log_loss": each.log_loss}
+        for each in tried
+    ]
+    assert 0 < len(tried) < sum(candidate.step == "updates" for candidate in choice.candidates)
+
+
+def test_synthetic_images_are_seen_beside_the_real_ones():
+    training, mixing = replace(base_training(RECIPE.compare), updates=100), replace(base_mixing(RECIPE), ratio=0.5)
+    seen = [make_piece(arm, "split-0", "gan-0", 0, 0, training, mixing).num_images for arm in (BASELINE, MIXED)]
+    assert seen == [100, 150]
 
 
 def test_which_arms_are_judged():

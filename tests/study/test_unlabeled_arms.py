@@ -1,10 +1,13 @@
 """A study of a run that has learned from unlabeled images, too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small import with_settings
 from studies import DEMO, STANDARD
 
+from ganaug import GanaugError
 from ganaug.data.cache import load
 from ganaug.data.images import encode_png
 from ganaug.gan import training
@@ -14,7 +17,7 @@ from ganaug.reporting.page import report
 from ganaug.runs import read_json
 from ganaug.study.arms import BASELINE, FACTORIAL, SELF_TRAINED
 from ganaug.study.compare import compare
-from ganaug.study.material import Sources
+from ganaug.study.material import Sources, found_labels
 
 BOTH = "scratch/real+unlabeled+synthetic"
 
@@ -75,3 +78,11 @@ def test_without_tuning_and_with_given_images(unlabeled_run, tiny_synthetic, tmp
 def test_the_report_names_them(study, tmp_path):
     text = report(study.folder, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "real + unlabeled" in text and "real + unlabeled + synthetic" in text
+
+
+def test_unlabeled_images_that_nobody_has_looked_at_are_refused(unlabeled_run):
+    images = load(unlabeled_run / "data")
+    assert len(found_labels(images, "split-0").labels) == 9
+    for unlabeled in (None, replace(images.unlabeled, labels=None)):
+        with pytest.raises(GanaugError, match="split-0 has no unlabeled images whose classes were found"):
+            found_labels(replace(images, unlabeled=unlabeled), "split-0")

@@ -1,5 +1,7 @@
 """Folds, limits and the choice that spreads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,16 @@ def test_a_real_image_is_as_strange_as_it_is_to_those_that_have_not_seen_it(cura
         distances = np.linalg.norm(features[unseen][:, None] - features[~unseen][None], axis=2).min(axis=1)
         assert scales[fold] == pytest.approx(np.median(distances), rel=1e-4)
         np.testing.assert_allclose(strangeness[unseen], distances / scales[fold], rtol=1e-3)
+
+
+def test_a_single_referee_measures_against_the_nearest_other(curator):
+    alone = replace(curator.referees, judges=curator.referees.judges[:1], folds=np.zeros(40, np.int64))
+    opinions = stage.ask(alone, curator.real.images)
+    _, strangeness, scales = curation._neighbourhoods(alone, opinions)
+    apart = np.linalg.norm(opinions.features[0][:, None] - opinions.features[0][None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert scales[0] == pytest.approx(np.median(apart.min(axis=1)), rel=1e-3)
+    np.testing.assert_allclose(strangeness, apart.min(axis=1) / scales[0], rtol=1e-2, atol=1e-3)
 
 
 def test_referees_are_stored_and_loaded(curator, tmp_path):

@@ -136,3 +136,9 @@ def test_unknown_classes_are_named_with_the_nearest():
     with pytest.raises(GanaugError, match="known classes: cat, dog"):
         resolve_classes(["xyz"], ["cat", "dog"])
     assert resolve_classes([], ["cat", "dog"]) == ("cat", "dog")
+
+
+def test_a_class_that_is_not_there_is_refused_in_every_request():
+    for request in ({"sampling_strategy": {"dent": 9}}, {"add": {"dent": 9}}, {"classes": ["dent"]}):
+        with pytest.raises(GanaugError, match=r"unknown class 'dent': did you mean dint\?"):
+            plan({"dint": 3, "scratch": 4}, **request)
