@@ -72,7 +72,7 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
 
 
 def _fit(data: str | Path, folder: RunFolder, recipe: RecipeLike, resume: bool, part: Part) -> None:
-    resolved = _share_out(_open_folder(folder, data, recipe, resume), part)
+    resolved = share_out(_open_folder(folder, data, recipe, resume), part)
     sweep(folder.root)
     if resolved.fit.tensorboard:
         load_writer()
@@ -89,7 +89,7 @@ def _fit(data: str | Path, folder: RunFolder, recipe: RecipeLike, resume: bool, 
         train_run(folder, str(data), images, resolved, device)
 
 
-def _share_out(recipe: Recipe, part: Part) -> Recipe:
+def share_out(recipe: Recipe, part: Part) -> Recipe:
     """The recipe for so many processes: no more threads than there are cores for each. Raises `GanaugError` unless the batch can be
     shared out in equal parts."""
     if part.world == 1:
