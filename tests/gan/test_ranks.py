@@ -41,6 +41,13 @@ def test_the_command_to_go_on_with_is_that_of_torchrun_again(tmp_path, monkeypat
         monkeypatch.setenv(name, value)
     launched = ganaug("fit", "photos", "--out", tmp_path / "run", code=130).stderr
     assert f"with: torchrun --nproc-per-node 3 -m ganaug fit photos --out {tmp_path / 'run'}\n" in launched
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    of_two_machines = ganaug("fit", "photos", "--out", tmp_path / "run", code=130).stderr
+    assert (
+        f"with: torchrun --nnodes 2 --nproc-per-node 3 -m ganaug fit photos --out {tmp_path / 'run'} ("
+        in of_two_machines
+    )
+    assert "on each machine, with the other arguments of torchrun as before" in of_two_machines
 
 
 def put_together(parts):
