@@ -200,6 +200,14 @@ def test_a_dry_run_refuses_the_batch_that_fit_refuses_and_measures_its_part_of_o
     assert ganaug(*options).stdout == ""
 
 
+def test_a_dry_run_ends_where_several_processes_would(digits, first_of_two, monkeypatch):
+    def fail(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(forecast, "train_step", fail)
+    assert "out of memory. Lower fit.batch_size" in refused("fit", digits, *FIT, "--dry-run")
+
+
 def test_a_process_of_several_takes_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "1")
