@@ -1,7 +1,6 @@
 """What the commands share: the group, with its manual and its errors, and options that are settings of a recipe."""
 
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,7 +14,7 @@ from .errors import GanaugError, printable, suggest
 from .progress import format_duration
 from .recipe import load_recipe_mapping
 from .runs import RunFolder, is_full
-from .sessions import BEGUN, Stopped, launcher, signals_raise
+from .sessions import BEGUN, Stopped, command_again, signals_raise
 from .settings import ARM_NAMES, Recipe, takes_duration
 
 BAD_INPUT = 2  # exit code, as of a wrong option
@@ -95,7 +94,7 @@ def going_on(ctx: click.Context, error: BaseException) -> str:
     begun = BEGUN in getattr(error, "__notes__", ())
     again = ["--resume"] if name == "fit" and "--resume" not in arguments and holds_run(arguments) else []
     kept = "What was finished is kept; go on" if begun else "Begin again"
-    return f" {kept} with: {shlex.join([*launcher(), *arguments, *again])}"
+    return f" {kept} with: {command_again([*arguments, *again])}"
 
 
 def holds_run(arguments: list[str]) -> bool:

@@ -2,10 +2,11 @@
 
 import os
 import re
+import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,16 @@ def is_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
-def launcher() -> list[str]:
-    """The command by which this program was started, without its arguments and, of several machines, without how they meet."""
+def command_again(arguments: Sequence[str]) -> str:
+    """The line that starts this program as it was started, with these arguments. How several machines meet is not to be found out by
+    their processes: torchrun tells them neither its endpoint nor what it was given of it."""
     if not is_launched():
-        return ["ganaug"]
-    return ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "ganaug"]
+        return shlex.join(["ganaug", *arguments])
+    machines = os.environ.get("GROUP_WORLD_SIZE", "1")
+    several = [] if machines == "1" else ["--nnodes", machines]
+    launch = ["torchrun", *several, "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
+    hint = " (on each machine, with the other arguments of torchrun as before)" if several else ""
+    return shlex.join([*launch, "-m", "ganaug", *arguments]) + hint
 
 
 @contextmanager

@@ -30,11 +30,12 @@ from .member import (
     snapshot,
     take_checkpoint,
 )
+from .ranks import Part, current, planned
 from .record import save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import MIN_IMAGES, NUM_FOLDS
-from .training import judged, settle_networks, settled, split_images, training_data
+from .training import judged, settle_networks, settled, share_out, split_images, training_data
 from .validation import Reference
 
 WARM_UP, TIMED = 6, 20  # steps
@@ -53,8 +54,10 @@ class Estimate:
     steps: int
     seconds: float  # at most: a training that gains nothing any more ends sooner
     memory: int | None  # bytes of the process at its peak; None where the system does not tell
+    gpu_memory: int | None  # and of its GPU; None where it has none
     disk: int  # bytes of the run
     disk_peak: int  # and of its folder while it trains
+    processes: int = 1  # that share each batch; time and memory were measured in one, with its part of it
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,18 @@ class Costs:
 
 
 def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
-    """What `fit` would do: checks and reads the data, measures TIMED steps and a checkpoint, and keeps nothing. Raises as `fit` does."""
-    resolved = load_recipe(recipe)
+    """What `fit` would do: checks and reads the data, measures TIMED steps and a checkpoint, and keeps nothing. Raises as `fit` does.
+
+    Under torchrun, of a training in all its processes: measured in this one, with its part of a batch; what they exchange is not.
+    """
+    with planned() as part:
+        return _estimate(data, share_out(load_recipe(recipe), part), part)
+
+
+def _estimate(data: str | Path, resolved: Recipe, part: Part) -> Estimate:
     if resolved.fit.tensorboard:
         load_writer()
-    device, begun = resolve_device(resolved.fit.device), time.monotonic()
+    device, begun = resolve_device(part.device(resolved.fit.device)), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ganaug-") as root:
         folder = RunFolder(Path(root))
         images, report = prepare(data, resolved.data, folder.data, device.type)
@@ -94,7 +104,8 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
         judging = (time.monotonic() - begun) * (1 + (NUM_FOLDS if auto and len(few.labels) >= MIN_IMAGES else 0))
         reference = Reference(judge, few, split[1])
         training = training_data(split, members[0], mirror)
-        costs = measure(folder, training, reference, members[0], settings, device, dtype)
+        own_part = settings.model_copy(update={"batch_size": settings.batch_size // part.world})
+        costs = measure(folder, training, reference, members[0], own_part, device, dtype)
         disk = sum(path.stat().st_size for path in folder.data.iterdir())
     steps = settings.steps or max(1, round(STEPS_SHARE * settings.budget / costs.step))
     own = [member_steps(member, steps) for member in members]
@@ -111,8 +122,10 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
         steps=steps,
         seconds=reading + (training_time if settings.steps else max(settings.budget, choosing + judging)),
         memory=peak_memory(),
+        gpu_memory=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None,
         disk=disk,
         disk_peak=disk + max(moments) * costs.networks + costs.state,
+        processes=part.world,
     )
 
 
@@ -132,9 +145,10 @@ def measure(
     dtype: torch.dtype,
 ) -> Costs:
     """Trains a member for WARM_UP and TIMED steps and takes a checkpoint, in a folder that will be thrown away. Where a GPU's memory
-    does not hold the batch, with one that it holds, as the training would."""
+    does not hold the batch, with one that it holds, as the training would; but several processes do not halve it."""
     state = build_state(network_shape(data, member, settings), settings, member, device)
-    costs = if_it_fits(partial(_measure, folder, state, data, reference, member, settings, device, dtype), state)
+    measuring = partial(_measure, folder, state, data, reference, member, settings, device, dtype)
+    costs = measuring() if current().world > 1 else if_it_fits(measuring, state)
     if costs is not None:
         return costs
     smaller = settings.model_copy(update={"batch_size": halves(settings.batch_size)})
@@ -198,6 +212,10 @@ def format_estimate(estimate: Estimate) -> str:
     """The resolved settings, the class table and the cost, for people."""
     size, seconds = estimate.image_size, format_duration(estimate.seconds)
     memory = "" if estimate.memory is None else f", {format_bytes(estimate.memory)} of memory"
+    more = [] if estimate.gpu_memory is None else [f"on the GPU: {format_bytes(estimate.gpu_memory)} of its memory"]
+    if estimate.processes > 1:
+        part = f"{estimate.recipe.fit.batch_size // estimate.processes} of {estimate.recipe.fit.batch_size} images of a batch"
+        more += [f"of each of {estimate.processes} processes, with {part}; the exchange of gradients comes on top"]
     return "\n".join(
         [
             format_report(estimate.check),
@@ -209,5 +227,6 @@ def format_estimate(estimate: Estimate) -> str:
             f"{size} x {size} px, {estimate.channels} channels",
             f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {seconds} in all{memory}, "
             f"{format_bytes(estimate.disk)} on disk ({format_bytes(estimate.disk_peak)} while it trains)",
+            *more,
         ]
     )

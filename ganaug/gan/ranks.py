@@ -139,6 +139,17 @@ def current() -> Part:
     return _current.get()
 
 
+@contextmanager
+def planned() -> Iterator[Part]:
+    """In the block, `current` is the part that this process would have once it had `joined`. Nothing is exchanged."""
+    part = _launched_part()
+    token = _current.set(part)
+    try:
+        yield part
+    finally:
+        _current.reset(token)
+
+
 def leads() -> bool:
     """Whether this process is the first of its world, or alone."""
     return not _is_launched() or _environment("RANK") == 0
@@ -151,6 +162,10 @@ def restarted() -> bool:
 
 def _is_launched() -> bool:
     return dist.is_available() and dist.is_torchelastic_launched() and _environment("WORLD_SIZE") > 1
+
+
+def _launched_part() -> Part:
+    return Part(_environment("RANK"), _environment("WORLD_SIZE")) if _is_launched() else ALONE
 
 
 def _environment(name: str) -> int:
@@ -168,7 +183,7 @@ def joined(how_to_go_on: Callable[[], str]) -> Iterator[Part]:
     from torch.distributed.distributed_c10d import PrefixStore  # which not every build of torch has
     from torch.distributed.rendezvous import rendezvous
 
-    part = Part(_environment("RANK"), _environment("WORLD_SIZE"))
+    part = _launched_part()
     store: Any = None
     with ExitStack() as stack:
         stack.callback(LOGGER.setLevel, LOGGER.level)

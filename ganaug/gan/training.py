@@ -1,7 +1,6 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
 import math
-import shlex
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..errors import GanaugError
 from ..progress import say, signs_in, track
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
-from ..sessions import LOCK, launcher, sole, sweep
+from ..sessions import LOCK, command_again, sole, sweep
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import FREE
@@ -72,7 +71,7 @@ def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume:
 
 
 def _fit(data: str | Path, folder: RunFolder, recipe: RecipeLike, resume: bool, part: Part) -> None:
-    resolved = _share_out(_open_folder(folder, data, recipe, resume), part)
+    resolved = share_out(_open_folder(folder, data, recipe, resume), part)
     sweep(folder.root)
     if resolved.fit.tensorboard:
         load_writer()
@@ -89,7 +88,7 @@ def _fit(data: str | Path, folder: RunFolder, recipe: RecipeLike, resume: bool, 
         train_run(folder, str(data), images, resolved, device)
 
 
-def _share_out(recipe: Recipe, part: Part) -> Recipe:
+def share_out(recipe: Recipe, part: Part) -> Recipe:
     """The recipe for so many processes: no more threads than there are cores for each. Raises `GanaugError` unless the batch can be
     shared out in equal parts."""
     if part.world == 1:
@@ -112,7 +111,7 @@ def _format_resumption(data: str | Path, folder: RunFolder) -> str:
     """How to go on with a training in several processes: the command, or where nothing was saved yet, its own."""
     if not folder.info.is_file():
         return "the same command."
-    return shlex.join([*launcher(), "fit", str(data), "--out", str(folder.root), "--resume"])
+    return command_again(["fit", str(data), "--out", str(folder.root), "--resume"])
 
 
 def refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed: int, device: str) -> None:

@@ -40,7 +40,6 @@ def describe_machine() -> dict[str, Any]:
 
 def write_record(name: str, bars: Sequence[Bar], measured: Any, seeds: Sequence[int]) -> Path:
     """Writes results/NAME.json and prints the bars."""
-    path = RESULTS / f"{name}.json"
     record = {
         "machine": describe_machine(),
         "versions": describe_versions(),
@@ -49,9 +48,21 @@ def write_record(name: str, bars: Sequence[Bar], measured: Any, seeds: Sequence[
         "bars": [asdict(bar) for bar in bars],
         "measured": measured,
     }
+    return _keep(name, record, bars)
+
+
+def keep_open(name: str, bars: Sequence[Bar]) -> Path:
+    """Puts bars that could not be measured into results/NAME.json, in place of those that were open there. What was measured stays."""
+    record = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    record["bars"] = [bar for bar in record["bars"] if bar["met"] is not None] + [asdict(bar) for bar in bars]
+    return _keep(name, record, bars)
+
+
+def _keep(name: str, record: dict[str, Any], told: Sequence[Bar]) -> Path:
+    path = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for bar in bars:
+    for bar in told:
         print(
             f"{'met' if bar.met else 'open' if bar.met is None else 'NOT MET':8} {bar.name}: {bar.value} (bar {bar.bar})"
         )

@@ -1,6 +1,6 @@
 """How fast a GAN trains: against the loop of PyTorch's DCGAN example, and against the machine's own limit.
 
-    python recipes/benchmarks/speed.py [--device cpu|cuda] [--threads 2] [--rounds 9]
+    python recipes/benchmarks/speed.py [--device cpu|cuda] [--threads 2] [--rounds 9] [--only-open]
 
 Same networks, same batch, same random images; the two loops take turns, and the ratio is the median over the rounds. The example's loop
 is rewritten here from its description (fp32, eager, the discriminator's real and generated batches one after the other). Ours is
@@ -8,22 +8,27 @@ ganaug's `train_step` with its default settings: bf16 where the processor has it
 augmentation, gradient penalty, mode seeking, the average of the generator. Networks: the example's own at 64 px, ours at 32 px.
 
 The limit: every convolution of a training step, forward and backward, is noted and run again alone, with the same shapes, layouts and
-types; their time together, over the step's, is the share of a step that is arithmetic.
+types; their time together, over the step's, is the share of a step that is arithmetic. On a GPU this counts launching them, too, so
+there the gaps are measured as well: the part of a step in which no kernel runs, by torch's profiler.
+
+Results: speed.json, or speed-cuda.json. As long as the latter is not there, the former names the GPU's bars as open, without a value;
+--only-open writes these rows and measures nothing. StudioGAN's and R3GAN's loops are not here, so that bar stays open on a GPU, too.
 """
 
 import argparse
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from records import Bar, write_record
+from records import RESULTS, Bar, keep_open, write_record
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganaug.devices import resolve_precision
@@ -34,6 +39,9 @@ from ganaug.settings import FitSettings
 
 LATENT, CHANNELS = 100, 64  # of the example
 NUM_CLASSES, NUM_IMAGES = 10, 512
+SHARE_BAR = {"cpu": 0.5, "cuda": 0.4}
+GAPS_BAR, OTHERS_BAR = 0.05, 3.0  # on a GPU
+CONVOLUTIONS, GAPS = "convolutions alone, as a share of a step", "gaps without a kernel, as a share of a step"
 Step = Callable[[], Any]
 
 
@@ -182,11 +190,12 @@ def seconds_of(step: Step, times: int, device: torch.device) -> float:
     return (time.perf_counter() - begun) / times
 
 
-def race(name: str, device: torch.device, rounds: int, times: int) -> dict[str, Any]:
-    """Both loops in turns, on networks of their own."""
+def race(name: str, device: torch.device, rounds: int, times: int, size: int | None) -> dict[str, Any]:
+    """Both loops in turns, on networks of their own; in batches of `size`, or of as many images as is usual for them."""
     steps = []
     for ours in (False, True):
-        generator, plain, judged, latent, side, batch = networks_of(name)
+        generator, plain, judged, latent, side, usual = networks_of(name)
+        batch = size or usual
         images = torch.randint(0, 256, (NUM_IMAGES, 3, side, side), dtype=torch.uint8, device=device)
         generator, player = generator.to(device), (judged if ours else plain).to(device)
         step = (
@@ -198,6 +207,7 @@ def race(name: str, device: torch.device, rounds: int, times: int) -> dict[str, 
         steps.append(step)
     pairs = np.array([[seconds_of(step, times, device) for step in steps] for _ in range(rounds)])
     arithmetic = share_of_arithmetic(steps[1], device, rounds, times)
+    gaps = share_of_gaps(kernels(steps[1], device, times)) if device.type == "cuda" else None
     return {
         "batch": batch,
         "side": side,
@@ -206,6 +216,7 @@ def race(name: str, device: torch.device, rounds: int, times: int) -> dict[str, 
         "ratio": float(np.median(pairs[:, 0] / pairs[:, 1])),
         "ratios": sorted((pairs[:, 0] / pairs[:, 1]).tolist()),
         **arithmetic,
+        "share_of_gaps": gaps,
     }
 
 
@@ -258,25 +269,77 @@ def share_of_arithmetic(step: Step, device: torch.device, rounds: int, times: in
     }
 
 
+def kernels(step: Step, device: torch.device, times: int) -> list[tuple[float, float]]:
+    """(start, end) in microseconds of every kernel of so many steps; on a CPU, which has none, of every operator."""
+    kind = device.type.upper()
+    with profile(activities=[getattr(ProfilerActivity, kind)]) as seen:
+        seconds_of(step, times, device)
+    return [
+        (event.time_range.start, event.time_range.end)
+        for event in seen.events() or ()
+        if event.device_type == getattr(torch.autograd.DeviceType, kind)
+        and not event.is_user_annotation  # such as a whole step of an optimizer
+        and not event.name.startswith(("Memcpy", "Memset"))
+    ]
+
+
+def share_of_gaps(intervals: Sequence[tuple[float, float]]) -> float:
+    """Of the time from the first start to the last end the part in which none of the intervals, which may overlap, is under way."""
+    ordered = sorted(intervals)
+    begun, until = ordered[0]
+    gaps = 0.0
+    for start, end in ordered:
+        gaps += max(0.0, start - until)
+        until = max(until, end)
+    return gaps / (until - begun)
+
+
+def still_open(device: str) -> list[Bar]:
+    """The bars of a GPU that a measurement on this device leaves open."""
+    if device == "cpu" and (RESULTS / "speed-cuda.json").is_file():
+        return []
+    found, reason = [], "its loop is not here"
+    if device == "cpu":
+        reason = "needs a GPU, and its loop, which is not here"
+        for networks in ("the example's networks, 64 px, cuda", "our networks, 32 px, cuda"):
+            for what, bar in ((CONVOLUTIONS, f">= {SHARE_BAR['cuda']}"), (GAPS, f"<= {GAPS_BAR}")):
+                found.append(Bar(f"{what}, {networks} (open: needs a GPU)", None, bar, None))
+    for other in ("StudioGAN", "R3GAN"):
+        found.append(Bar(f"images/s, cuda, against {other}'s loop (open: {reason})", None, f">= {OTHERS_BAR}", None))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=tuple(SHARE_BAR), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=8, help="of a turn; a multiple of the penalty's interval")
+    parser.add_argument(
+        "--batch", type=int, help="images, a multiple of 4; without it as many as is usual for the networks"
+    )
+    parser.add_argument("--only-open", action="store_true", help="measure nothing, name in speed.json what is open")
     arguments = parser.parse_args()
+    if arguments.only_open:
+        keep_open("speed", still_open("cpu"))
+        return
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     found, bars = {}, []
-    least = 0.5 if device.type == "cpu" else 0.4
+    least = SHARE_BAR[device.type]
     for name in ("example", "ours"):
-        found[name] = values = race(name, device, arguments.rounds, arguments.steps)
+        found[name] = values = race(name, device, arguments.rounds, arguments.steps, arguments.batch)
         where = f"{'the example' if name == 'example' else 'our'}'s networks, {values['side']} px, {device.type}"
         where = where.replace("our's", "our")
         ratio, share = round(values["ratio"], 2), round(values["arithmetic_share"], 3)
         bars.append(Bar(f"images/s, {where}, against the example's loop", ratio, ">= 2.5", ratio >= 2.5))
-        bars.append(Bar(f"convolutions alone, as a share of a step, {where}", share, f">= {least}", share >= least))
+        bars.append(Bar(f"{CONVOLUTIONS}, {where}", share, f">= {least}", share >= least))
+        if (gaps := values["share_of_gaps"]) is not None:
+            bars.append(Bar(f"{GAPS}, {where}", round(gaps, 3), f"<= {GAPS_BAR}", gaps <= GAPS_BAR))
+    bars += still_open(device.type)
     write_record("speed" if device.type == "cpu" else f"speed-{device.type}", bars, found, seeds=[0])
+    if device.type == "cuda":
+        keep_open("speed", still_open("cpu"))  # which names them no longer
 
 
 if __name__ == "__main__":

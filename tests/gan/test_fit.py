@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -441,6 +442,13 @@ def test_an_estimate_counts_the_checkpoints_and_the_bytes_of_the_training(digits
     stored = sum(path.stat().st_size for path in weighty if "curation" not in path.parts)
     assert stored <= found.disk < found.disk_peak and found.disk == pytest.approx(stored, rel=0.25)
     assert found.memory > 10**8
+
+
+def test_an_estimate_tells_the_memory_of_the_gpu_apart(digits):
+    found = estimate_fit(digits, recipe=with_settings())
+    assert found.gpu_memory is None and "GPU" not in format_estimate(found)
+    text = format_estimate(replace(found, gpu_memory=1_500_000_000))
+    assert text.splitlines()[-1] == "on the GPU: 1.5 GB of its memory"
 
 
 def test_an_estimate_turns_a_budget_into_steps(digits, monkeypatch):

@@ -13,16 +13,16 @@ import torch
 from game import make_data, make_state, with_changes
 from interruptions import EVERY_STEP, interrupted_fit, member_of, metrics_of, take_four_checkpoints
 from small import with_settings
-from tiny import ganaug, refused
+from tiny import FIT, ganaug, refused
 from together import GAMES, play, play_together
 
 from ganaug import GanaugError
-from ganaug.gan import ranks, training
+from ganaug.gan import forecast, ranks, training
 from ganaug.gan.checkpoints import capture, restore
 from ganaug.gan.diffaug import augment
 from ganaug.gan.networks import SPREAD_GROUP
-from ganaug.gan.ranks import ALONE, Part
-from ganaug.gan.steps import TrainingData, draw_batch
+from ganaug.gan.ranks import ALONE, Part, current
+from ganaug.gan.steps import TrainingData, draw_batch, train_step
 from ganaug.gan.training import fit
 from ganaug.runs import open_run
 from ganaug.sessions import Stopped
@@ -41,6 +41,13 @@ def test_the_command_to_go_on_with_is_that_of_torchrun_again(tmp_path, monkeypat
         monkeypatch.setenv(name, value)
     launched = ganaug("fit", "photos", "--out", tmp_path / "run", code=130).stderr
     assert f"with: torchrun --nproc-per-node 3 -m ganaug fit photos --out {tmp_path / 'run'}\n" in launched
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    of_two_machines = ganaug("fit", "photos", "--out", tmp_path / "run", code=130).stderr
+    assert (
+        f"with: torchrun --nnodes 2 --nproc-per-node 3 -m ganaug fit photos --out {tmp_path / 'run'} ("
+        in of_two_machines
+    )
+    assert "on each machine, with the other arguments of torchrun as before" in of_two_machines
 
 
 def put_together(parts):
@@ -164,6 +171,41 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(digits, tmp_path, monkeypa
     with pytest.raises(GanaugError, match=f"3 processes cannot share .* must be a multiple of {multiple}"):
         fit(digits, tmp_path / "run", recipe=with_settings(fit=settings))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def first_of_two(monkeypatch):
+    """As torchrun starts it; nobody answers."""
+    place = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "test"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_a_dry_run_refuses_the_batch_that_fit_refuses_and_measures_its_part_of_others(
+    digits, first_of_two, monkeypatch
+):
+    def take_step(state, *given):
+        sizes.add(state.batch_size)
+        return train_step(state, *given)
+
+    sizes: set[int] = set()
+    monkeypatch.setattr(forecast, "train_step", take_step)
+    monkeypatch.setattr(training, "train_step", take_step)
+    options = ("fit", digits, *FIT, "--set", "fit.width=auto", "--set", "data.image_size=16", "--dry-run")
+    assert "must be a multiple of 8" in refused(*options, "--set", "fit.batch_size=12")
+    text = ganaug(*options).stdout
+    assert sizes == {8} and "batch_size: 16" in text
+    assert "of each of 2 processes, with 8 of 16 images of a batch" in text and current() is ALONE
+    monkeypatch.setenv("RANK", "1")
+    assert ganaug(*options).stdout == ""
+
+
+def test_a_dry_run_ends_where_several_processes_would(digits, first_of_two, monkeypatch):
+    def fail(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(forecast, "train_step", fail)
+    assert "out of memory. Lower fit.batch_size" in refused("fit", digits, *FIT, "--dry-run")
 
 
 def test_a_process_of_several_takes_its_own_gpu(monkeypatch):
