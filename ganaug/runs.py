@@ -143,9 +143,11 @@ def filled_whole(target: Path, progress: str | None = None) -> Iterator[Path]:
     """Yields a new folder beside `target`, new or empty, whose place it takes only if the block succeeds: whole or not at all.
 
     With `progress` a block that has left a file of this name in the folder, and removes it at its end, may go on with both the next
-    time. Raises `GanaugError` where another process fills the same folder.
+    time. Raises `GanaugError` where another process fills the same folder, and where a link stands in the new folder's place.
     """
     partial = target.with_name(f".{target.name}.partial")
+    if partial.is_symlink():
+        raise GanaugError(f"{partial} is a link, which is not followed. Remove it and repeat the command.")
     with sole(target.with_name(f".{target.name}.lock"), partial):
         if progress is None or not (partial / progress).is_file():
             shutil.rmtree(partial, ignore_errors=True)  # what a killed process left

@@ -32,6 +32,10 @@ def folder_writer(folder: Path) -> Iterator[Save]:
     yield save
 
 
+def shard_name(number: int) -> str:
+    return f"shard-{number:06d}.tar"
+
+
 @dataclass
 class Shard:
     """A tar file and what has been written to it."""
@@ -60,7 +64,7 @@ def shard_writer(folder: Path, class_names: Sequence[str], shards: list[Shard]) 
     def save(row: Row, content: bytes) -> None:
         if not open_ones or shards[-1].bytes >= SHARD_BYTES:
             close()
-            shards.append(Shard(f"shard-{len(shards):06d}.tar"))
+            shards.append(Shard(shard_name(len(shards))))
             begin()
         archive, file = open_ones[0]
         told = {("class" if f.name == "class_name" else f.name): getattr(row, f.name) for f in fields(Row)}
@@ -96,7 +100,11 @@ def shard_writer(folder: Path, class_names: Sequence[str], shards: list[Shard]) 
 
 
 def cut_shards(folder: Path, shards: Sequence[Shard]) -> None:
-    """Removes from the folder what the `shards` do not count. Raises `ValueError` where they count what is not there."""
+    """Removes from the folder what the `shards` do not count. Raises `ValueError` where they have other names than `shard_writer` gives
+    them, or count what is not there."""
+    for number, shard in enumerate(shards):
+        if shard.file != shard_name(number) or {type(shard.images), type(shard.bytes)} != {int}:
+            raise ValueError(f"it has {str(shard)[:80]} in the place of {shard_name(number)}")
     for path in set(folder.glob("shard-*.tar")) - {folder / shard.file for shard in shards}:
         path.unlink()
     for shard in shards:
