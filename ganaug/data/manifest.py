@@ -221,7 +221,7 @@ def rewrite_manifest(folder: Path, decisions: Mapping[str, bool]) -> None:
 def real_files(source: Source) -> set[str]:
     """The files of a synthetic folder or zip that are copies of real images; none where it has no manifest of ganaug's. Raises
     `GanaugError` for a manifest that cannot be read."""
-    if NAME not in source.ignored:
+    if NAME not in source.ignored or not source.size(NAME):
         return set()
     content = source.read(NAME)
     try:
