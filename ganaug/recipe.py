@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from .errors import GanaugError, suggest
+from .runs import read_regular
 from .settings import Recipe, takes_duration
 
 LONGEST = 2**20  # bytes of a recipe
@@ -63,15 +64,10 @@ def dump_recipe(recipe: Recipe, stages: Collection[str] = tuple(Recipe.model_fie
 
 def _read_recipe_file(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST + 1)
-        text = content.decode()
+        from_shell = path.parts[:2] == ("/", "dev")  # what it has in the place of a file, such as that of <(command)
+        text = (_read_stream(path) if from_shell else read_regular(path, LONGEST)).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise GanaugError(f"the recipe {path} cannot be read: {error}. Give a YAML or TOML text file.") from None
-    if len(content) > LONGEST:
-        raise GanaugError(
-            f"the recipe {path} has more than {LONGEST:,} bytes. Give a YAML or TOML text file of a few settings."
-        )
     try:
         values = tomllib.loads(text) if path.suffix == ".toml" else _parse_yaml(text)
     except (ValueError, RecursionError) as error:
@@ -86,6 +82,14 @@ def _read_recipe_file(path: Path) -> Mapping[str, Any]:
     return {
         stage: settings for stage, settings in values.items() if settings is not None
     }  # a heading with nothing below
+
+
+def _read_stream(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(LONGEST + 1)
+    if len(content) > LONGEST:
+        raise OSError(f"it has more than {LONGEST:,} bytes")
+    return content
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 RUN_KEYS = ("class_names", "counts", "source", "strategy", "members")  # what later stages read of run.json
 NETWORKS = ("generator", "discriminator")  # the names of a member's files of weights
 STATUS = "status.json"  # what a process is doing in a folder of a run or a study, while it does; see progress.py
+MAX_RECORD = 2**26  # bytes of a JSON file or a journal
+MAX_WEIGHTS, MAX_HEADER = (
+    2**32,
+    2**20,
+)  # of a file of tensors, and of what stands before them where their network is known
+MAX_STATE = 2**33  # of a training that goes on
 SCHEMA = 1  # of run.json and study.json; a newer one is refused with a clear message
 
 
@@ -83,6 +90,7 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
         meant = RunFolder(folder.root / "run")
         how = f"Did you mean {meant.root}?" if meant.info.is_file() else f"Make one with: ganaug fit DATA --out {path}"
         raise GanaugError(f"{path} is not a run: it has no {folder.info.name}. {how}")
+    refuse_special(folder.root)
     info = read_json(folder.info)
     if not info.get("complete"):
         raise GanaugError(
@@ -118,6 +126,27 @@ def refuse_paths(path: Path, names: Any) -> None:
     for name in names:
         if name in ("", ".", "..") or {"/", "\0", os.sep} & set(name):
             raise GanaugError(f"{path} is damaged: {name!r} cannot be a folder's name. Fit again, with another --out.")
+
+
+def refuse_special(folder: Path) -> None:
+    """Raises `GanaugError` where anything in the folder, or behind a link in it, is neither a file nor a folder: who opens a pipe waits
+    until somebody writes into it."""
+    for here, _, names in os.walk(folder):
+        for path in (Path(here, name) for name in names):
+            if not path.is_file() and path.exists() and not path.is_dir():
+                raise GanaugError(f"{path} is no regular file. Remove it.")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """All bytes of a file. Raises `OSError` if it cannot be read, has more than `most` bytes, or is no regular file: others may have no
+    end, or no beginning."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError("it is no regular file")
+    if state.st_size > most:
+        raise OSError(f"it has more than {most:,} bytes")
+    with path.open("rb") as file:
+        return file.read(state.st_size)  # of /proc, where all files are of size 0, nothing
 
 
 @contextmanager
@@ -229,7 +258,7 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     """The object in the file, with these `keys` at least. Raises `GanaugError` if it is missing, not JSON, incomplete, or of a
     newer schema than this program knows."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path, MAX_RECORD).decode())
     except (
         OSError,
         ValueError,
@@ -267,7 +296,7 @@ def save_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]") -> str:
 
 def checkpoint_of(path: Path) -> str:
     """What names a file of weights in a manifest: the first 16 hex digits of its SHA-256."""
-    return _digest(path.read_bytes())
+    return _digest(read_regular(path, MAX_WEIGHTS))
 
 
 def num_bytes(module: "torch.nn.Module") -> int:
@@ -287,20 +316,20 @@ def refuse_small(needed: int, *paths: Path) -> None:
 def load_weights(path: Path, module: "torch.nn.Module", checkpoint: str | None = None) -> None:
     """Fills `module` in place. Raises `GanaugError` if the file is missing, damaged, made for another network, or not the one that is
     called `checkpoint`."""
-    tensors = load_tensors(path, checkpoint)
+    tensors = load_tensors(path, checkpoint, num_bytes(module) + MAX_HEADER)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise GanaugError(f"the weights {path} cannot be loaded: {str(error).splitlines()[0]}") from None
 
 
-def load_tensors(path: Path, checkpoint: str | None = None) -> "dict[str, torch.Tensor]":
-    """What was saved. Raises `GanaugError` as `load_weights` does."""
+def load_tensors(path: Path, checkpoint: str | None = None, most: int = MAX_WEIGHTS) -> "dict[str, torch.Tensor]":
+    """What was saved, `most` bytes at most. Raises `GanaugError` as `load_weights` does."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        content = path.read_bytes()
+        content = read_regular(path, most)
         tensors = load(content)
     except (OSError, SafetensorError) as error:
         raise GanaugError(f"the weights {path} cannot be loaded: {str(error).splitlines()[0]}") from None
@@ -326,7 +355,7 @@ def write_sealed(path: Path, content: bytes, owner: str) -> None:
 def read_sealed(path: Path, owner: str) -> bytes:
     """Inverts `write_sealed`. Raises `ValueError` with the reason if the file is truncated, changed, another owner's or of a newer
     schema, `OSError` if it cannot be read."""
-    line, _, content = path.read_bytes().partition(b"\n")
+    line, _, content = read_regular(path, MAX_STATE).partition(b"\n")
     try:
         seal = json.loads(line)
         schema, size, digest, belongs_to = seal["schema"], seal["bytes"], seal["sha256"], seal["owner"]
