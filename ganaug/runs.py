@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -255,10 +256,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
-    """The object in the file, with these `keys` at least. Raises `GanaugError` if it is missing, not JSON, incomplete, or of a
-    newer schema than this program knows."""
+    """The object in the file, with these `keys` at least. Raises `GanaugError` if it is missing, not JSON, incomplete, of a newer
+    schema than this program knows, or has a text that could not be written anywhere."""
     try:
-        value = json.loads(read_regular(path, MAX_RECORD).decode())
+        text = read_regular(path, MAX_RECORD).decode()
+        value = json.loads(text)
+        if re.search(r"\\u[dD]", text):  # half a character, as Python reads it from JSON
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise GanaugError(
+            f"{path} is damaged: it has a text that is not valid Unicode. Make it anew, in another --out."
+        ) from None
     except (
         OSError,
         ValueError,

@@ -288,3 +288,16 @@ def test_a_recipe_may_come_from_another_command():
     os.close(writing)
     assert load_recipe(f"/dev/fd/{end}").fit.steps == 7
     os.close(end)
+
+
+@pytest.mark.parametrize("text", ['{"a": ["\\ud800"]}', '{"\\uDFFF": 1}', '{"a": "\\ude00\\ud83d"}'])
+def test_half_a_character_is_damage(tmp_path, text):
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(GanaugError, match="is damaged: it has a text that is not valid Unicode") as refused:
+        read_json(tmp_path / "file")
+    str(refused.value).encode()
+
+
+def test_both_halves_are_a_character(tmp_path):
+    (tmp_path / "file").write_text('{"a": "\\ud83d\\ude00"}')
+    assert read_json(tmp_path / "file") == {"a": "\N{GRINNING FACE}"}
