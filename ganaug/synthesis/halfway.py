@@ -18,7 +18,7 @@ from ..data.manifest import TEMPORARY, parse_files
 from ..errors import GanaugError
 from ..runs import SCHEMA, written_whole
 from .tally import Pair, Tally
-from .writing import Shard, cut, cut_shards
+from .writing import Shard, cut, cut_shards, parse_shards
 
 NAME = ".halfway.npz"
 SAVE_INTERVAL, SHOW_INTERVAL = 10.0, 0.2  # seconds between two savings, and two signs of progress
@@ -73,7 +73,7 @@ def load_halfway(folder: Path, request: str, counts: Mapping[str, int], num_real
             tallies = [_tally_of(k, values, stored, num_real) for k, values in enumerate(found["tallies"])]
         if [(tally.class_name, tally.asked) for tally in tallies] != list(counts.items()):
             raise ValueError("its classes are not those of the request")
-        shards = [Shard(**values) for values in found["shards"]]
+        shards = parse_shards(found["shards"])
         _refuse_negative({"size": found["size"]})
         if (folder / MANIFEST).is_file():  # it was being finished
             (folder / MANIFEST).replace(folder / TEMPORARY)

@@ -3,11 +3,11 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from ..data.manifest import SHARDS, Row
 from ..runs import write_json
@@ -43,6 +43,17 @@ class Shard:
     file: str
     images: int = 0
     bytes: int = 0
+
+
+def parse_shards(stored: Sequence[Mapping[str, Any]]) -> list[Shard]:
+    """Those that were stored as mappings. Raises `TypeError` or `ValueError` unless they have the names that `shard_writer` gives them:
+    files of these names are cut and written to."""
+    shards = [Shard(**values) for values in stored]
+    for number, shard in enumerate(shards):
+        sizes = (shard.images, shard.bytes)
+        if shard.file != shard_name(number) or not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError(f"it has {str(shard)[:80]} in the place of {shard_name(number)}")
+    return shards
 
 
 @contextmanager
@@ -100,11 +111,7 @@ def shard_writer(folder: Path, class_names: Sequence[str], shards: list[Shard]) 
 
 
 def cut_shards(folder: Path, shards: Sequence[Shard]) -> None:
-    """Removes from the folder what the `shards` do not count. Raises `ValueError` where they have other names than `shard_writer` gives
-    them, or count what is not there."""
-    for number, shard in enumerate(shards):
-        if shard.file != shard_name(number) or {type(shard.images), type(shard.bytes)} != {int}:
-            raise ValueError(f"it has {str(shard)[:80]} in the place of {shard_name(number)}")
+    """Removes from the folder what the `shards` do not count. Raises `ValueError` where they count what is not there."""
     for path in set(folder.glob("shard-*.tar")) - {folder / shard.file for shard in shards}:
         path.unlink()
     for shard in shards:
