@@ -1,5 +1,6 @@
 """Recipes: settings read from files, mappings and command lines, checked, and written again."""
 
+import json
 import reprlib
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -32,10 +33,22 @@ def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe
     elif recipe is not None:
         values = _merge(values, _read_recipe_file(Path(recipe)))
     try:
-        return Recipe.model_validate(values)
+        found = Recipe.model_validate(values)
     except ValidationError as error:
         raise GanaugError(
             "\n".join(dict.fromkeys(_explain(item) for item in _merge_branches(error.errors())))
+        ) from None
+    _refuse_half_characters(found)
+    return found
+
+
+def _refuse_half_characters(recipe: Recipe) -> None:
+    """Raises `GanaugError` for a text that could not be written to any file, as escapes of YAML and bytes of the shell may give it."""
+    try:
+        json.dumps(recipe.model_dump(), ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise GanaugError(
+            f"a setting has a text that is not valid Unicode: {error.object[max(0, error.start - 30) : error.end]!r}. Write it as UTF-8."
         ) from None
 
 
