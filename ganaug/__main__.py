@@ -3,10 +3,11 @@
 import atexit
 import logging
 import os
+import signal
 import sys
 from contextlib import suppress
 
-from .cli import main
+from .sessions import end_quietly
 
 
 def run() -> None:
@@ -22,6 +23,10 @@ def run() -> None:
         os._exit(code)
 
     atexit.register(leave)  # first, and so called last
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end_quietly)
+    from .cli import main  # which takes a while, in which somebody may see that the command was wrong
+
     try:
         main(prog_name="ganaug")
     except SystemExit as ended:

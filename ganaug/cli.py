@@ -45,6 +45,11 @@ class PlainLines(logging.Formatter):
         return printable(record.getMessage(), keep="\n")
 
 
+def show(text: str) -> None:
+    """Prints lines for people. What names and texts of files may do to a terminal is shown instead."""
+    click.echo(printable(text, keep="\n"))
+
+
 @click.group(
     cls=Ganaug,
     epilog=FIRST_SESSION,
@@ -83,7 +88,10 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
     from .data.check import format_report
 
     found = run_check(data)
-    click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else format_report(found))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+    else:
+        show(format_report(found))
     ctx.exit(found.exit_code)
 
 
@@ -115,13 +123,13 @@ def fit(
     given = gather(recipe, overrides, options)
     if dry_run:
         if leads():
-            click.echo(format_estimate(estimate_fit(data, recipe=given)))
+            show(format_estimate(estimate_fit(data, recipe=given)))
         return
     if out is None:
         raise click.UsageError("fit needs --out RUN, the folder to write (or --dry-run).")
     run_fit(data, out, recipe=given, resume=resume)
     if leads():
-        click.echo(f"run: {out}\nnext: ganaug synthesize {out} --out AUGMENTED, or ganaug compare {out}")
+        show(f"run: {out}\nnext: ganaug synthesize {out} --out AUGMENTED, or ganaug compare {out}")
 
 
 @main.command(short_help="Write synthetic images that pass the tests.")
@@ -182,7 +190,7 @@ def synthesize(
         raise GanaugError("--rebuild makes what the manifest says. Give it no other options but --out and --device.")
     kind: dict[str, Any] = {"parquet": parquet, "raw": raw, "shards": shards, "device": device}
     if dry_run:
-        click.echo(format_synthesis(estimate_synthesize(run, recipe=given, with_real=with_real, **kind)))
+        show(format_synthesis(estimate_synthesize(run, recipe=given, with_real=with_real, **kind)))
         return
     if out is None:
         raise click.UsageError("synthesize needs --out AUGMENTED, the folder to write (or --dry-run).")
@@ -191,7 +199,7 @@ def synthesize(
     else:
         counts = run_synthesize(run, out, recipe=given, with_real=with_real, **kind)
     after = "" if shards else f"\nnext: ganaug compare {run} --synthetic {out}"
-    click.echo(f"{sum(counts.values())} synthetic images in {out}{after}")
+    show(f"{sum(counts.values())} synthetic images in {out}{after}")
 
 
 def split_counts(texts: tuple[str, ...]) -> dict[str, str]:
@@ -222,9 +230,7 @@ def browse(augmented: Path, real: Path | None, port: int, no_open: bool) -> None
     from .browsing.browse import browse as run_browse
 
     changed = run_browse(augmented, real=real, port=port, open_browser=not no_open)
-    click.echo(
-        f"{changed['rejected']} rejected and {changed['kept']} kept again in {augmented}; manifest.csv has it all."
-    )
+    show(f"{changed['rejected']} rejected and {changed['kept']} kept again in {augmented}; manifest.csv has it all.")
 
 
 @main.command(short_help="Test the synthetic images of any other tool.")
@@ -250,7 +256,10 @@ def audit(
     from .synthesis.audit import format_audit
 
     found = run_audit(synthetic, real, out, recipe=gather(recipe, overrides, options), device=device)
-    click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else format_audit(found))
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        show(format_audit(found))
 
 
 @main.command(short_help="Train classifiers with and without them: the verdict.")
@@ -312,11 +321,11 @@ def compare(
 
     asked = gather(recipe, overrides, options)
     if dry_run:
-        click.echo(estimate_compare(run, synthetic=synthetic, recipe=asked))
+        show(estimate_compare(run, synthetic=synthetic, recipe=asked))
         return
     study = run_compare(run, out, synthetic=synthetic, recipe=asked)
-    click.echo(f"verdict: {study.verdict}. {study.sentence}")
-    click.echo(f"study: {study.folder / 'study.json'}\nnext: ganaug report {study.folder}")
+    show(f"verdict: {study.verdict}. {study.sentence}")
+    show(f"study: {study.folder / 'study.json'}\nnext: ganaug report {study.folder}")
     if study.verdict in failures:
         click.echo(f"failed: the verdict is {study.verdict}", err=True)
         ctx.exit(FAILED)
@@ -333,7 +342,7 @@ def report(study: Path, out: Path | None, recipe: Path | None, overrides: tuple[
     from .reporting.page import report as run_report
 
     page = run_report(study, out, recipe=gather(recipe, overrides, options))
-    click.echo(f"report: {page}")
+    show(f"report: {page}")
 
 
 @main.command("export-classifier", short_help="Write the best classifier of a study as a file.")
@@ -349,7 +358,7 @@ def export_classifier(study: Path, out: Path, arm: str | None) -> None:
 
     run_export(study, out, arm=arm)
     after = "" if out.suffix.lower() == ".onnx" else f"\nnext: ganaug predict {out} IMAGES"
-    click.echo(f"classifier: {out}\n{describe_export(study, arm)}{after}")
+    show(f"classifier: {out}\n{describe_export(study, arm)}{after}")
 
 
 @main.command(short_help="Say which class each of other images shows.")
@@ -369,7 +378,7 @@ def predict(classifier: Path, images: Path, out: Path | None, device: str) -> No
     if out is None:
         write_csv(table, sys.stdout)
     else:
-        click.echo(f"{len(table)} predictions in {out}")
+        show(f"{len(table)} predictions in {out}")
 
 
 @main.command(short_help="How far a training or a study has come.")
@@ -382,7 +391,7 @@ def status(folder: Path) -> None:
     from .watch import format_status
     from .watch import status as find_status
 
-    click.echo(format_status(find_status(folder)))
+    show(format_status(find_status(folder)))
 
 
 @main.command(short_help="Check, fit, synthesize, compare and report.")
@@ -420,12 +429,12 @@ def run(
 
     given = gather(recipe, overrides, options)
     if dry_run:
-        click.echo(estimate_run(data, budget=budget, recipe=given))
+        show(estimate_run(data, budget=budget, recipe=given))
         return
     if out is None:
         raise click.UsageError("run needs --out RESULT, the folder for everything (or --dry-run).")
     result = run_all(data, out, budget=budget, recipe=given)
-    click.echo(format_result(result, data))
+    show(format_result(result, data))
 
 
 @main.command(short_help="The same on handwritten digits that come along.")
@@ -440,7 +449,7 @@ def demo(out: Path, budget: str, recipe: Path | None, overrides: tuple[str, ...]
     from .pipeline import format_result
 
     result = run_demo(out, budget=budget, recipe=gather(recipe, overrides, options))
-    click.echo(format_result(result, out / "digits"))
+    show(format_result(result, out / "digits"))
 
 
 @main.command(short_help="Let the Tab key complete commands and options.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from .errors import printable
 from .runs import STATUS, write_json
 from .sessions import LOCK
 
@@ -264,10 +265,10 @@ def _bar(step: Step) -> Iterator[Show]:
     def show() -> None:
         if time.monotonic() - step.begun >= PATIENCE:
             texts: dict[str, Any] = {
-                "label": step.label,
+                "label": printable(step.label),
                 "counts": step.counts,
                 "time": step.time,
-                "note": step.details,
+                "note": printable(step.details),
             }
             progress.update(task, completed=step.done, **texts)
             progress.start()

@@ -1,5 +1,6 @@
 """Recipes: settings read from files, mappings and command lines, checked, and written again."""
 
+import json
 import reprlib
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from .errors import GanaugError, suggest
+from .runs import read_regular
 from .settings import Recipe, takes_duration
 
 LONGEST = 2**20  # bytes of a recipe
@@ -31,10 +33,22 @@ def load_recipe(recipe: RecipeLike = None, base: Recipe | None = None) -> Recipe
     elif recipe is not None:
         values = _merge(values, _read_recipe_file(Path(recipe)))
     try:
-        return Recipe.model_validate(values)
+        found = Recipe.model_validate(values)
     except ValidationError as error:
         raise GanaugError(
             "\n".join(dict.fromkeys(_explain(item) for item in _merge_branches(error.errors())))
+        ) from None
+    _refuse_half_characters(found)
+    return found
+
+
+def _refuse_half_characters(recipe: Recipe) -> None:
+    """Raises `GanaugError` for a text that could not be written to any file, as escapes of YAML and bytes of the shell may give it."""
+    try:
+        json.dumps(recipe.model_dump(), ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise GanaugError(
+            f"a setting has a text that is not valid Unicode: {error.object[max(0, error.start - 30) : error.end]!r}. Write it as UTF-8."
         ) from None
 
 
@@ -63,15 +77,10 @@ def dump_recipe(recipe: Recipe, stages: Collection[str] = tuple(Recipe.model_fie
 
 def _read_recipe_file(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST + 1)
-        text = content.decode()
+        from_shell = path.parts[:2] == ("/", "dev")  # what it has in the place of a file, such as that of <(command)
+        text = (_read_stream(path) if from_shell else read_regular(path, LONGEST)).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise GanaugError(f"the recipe {path} cannot be read: {error}. Give a YAML or TOML text file.") from None
-    if len(content) > LONGEST:
-        raise GanaugError(
-            f"the recipe {path} has more than {LONGEST:,} bytes. Give a YAML or TOML text file of a few settings."
-        )
     try:
         values = tomllib.loads(text) if path.suffix == ".toml" else _parse_yaml(text)
     except (ValueError, RecursionError) as error:
@@ -86,6 +95,14 @@ def _read_recipe_file(path: Path) -> Mapping[str, Any]:
     return {
         stage: settings for stage, settings in values.items() if settings is not None
     }  # a heading with nothing below
+
+
+def _read_stream(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(LONGEST + 1)
+    if len(content) > LONGEST:
+        raise OSError(f"it has more than {LONGEST:,} bytes")
+    return content
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,8 +5,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 RUN_KEYS = ("class_names", "counts", "source", "strategy", "members")  # what later stages read of run.json
 NETWORKS = ("generator", "discriminator")  # the names of a member's files of weights
 STATUS = "status.json"  # what a process is doing in a folder of a run or a study, while it does; see progress.py
+MAX_RECORD = 2**26  # bytes of a JSON file or a journal
+MAX_WEIGHTS = 2**32  # of a file of tensors whose network is not known
+MAX_HEADER = 2**20  # of what stands before them, where it is
+MAX_STATE = 2**33  # of a training that goes on
 SCHEMA = 1  # of run.json and study.json; a newer one is refused with a clear message
 
 
@@ -83,6 +89,7 @@ def open_run(path: str | Path) -> tuple[RunFolder, dict[str, Any]]:
         meant = RunFolder(folder.root / "run")
         how = f"Did you mean {meant.root}?" if meant.info.is_file() else f"Make one with: ganaug fit DATA --out {path}"
         raise GanaugError(f"{path} is not a run: it has no {folder.info.name}. {how}")
+    refuse_special(folder.root)
     info = read_json(folder.info)
     if not info.get("complete"):
         raise GanaugError(
@@ -120,6 +127,27 @@ def refuse_paths(path: Path, names: Any) -> None:
             raise GanaugError(f"{path} is damaged: {name!r} cannot be a folder's name. Fit again, with another --out.")
 
 
+def refuse_special(folder: Path) -> None:
+    """Raises `GanaugError` where anything in the folder, or behind a link in it, is neither a file nor a folder: who opens a pipe waits
+    until somebody writes into it."""
+    for here, _, names in os.walk(folder):
+        for path in (Path(here, name) for name in names):
+            if not path.is_file() and path.exists() and not path.is_dir():
+                raise GanaugError(f"{path} is no regular file. Remove it.")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """All bytes of a file. Raises `OSError` if it cannot be read, has more than `most` bytes, or is no regular file: others may have no
+    end, or no beginning."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError("it is no regular file")
+    if state.st_size > most:
+        raise OSError(f"it has more than {most:,} bytes")
+    with path.open("rb") as file:
+        return file.read(state.st_size)  # of /proc, where all files are of size 0, nothing
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which takes its place only if the block succeeds: whole or not at all, and on the disk
@@ -143,9 +171,11 @@ def filled_whole(target: Path, progress: str | None = None) -> Iterator[Path]:
     """Yields a new folder beside `target`, new or empty, whose place it takes only if the block succeeds: whole or not at all.
 
     With `progress` a block that has left a file of this name in the folder, and removes it at its end, may go on with both the next
-    time. Raises `GanaugError` where another process fills the same folder.
+    time. Raises `GanaugError` where another process fills the same folder, and where a link stands in the new folder's place.
     """
     partial = target.with_name(f".{target.name}.partial")
+    if partial.is_symlink():
+        raise GanaugError(f"{partial} is a link, which is not followed. Remove it and repeat the command.")
     with sole(target.with_name(f".{target.name}.lock"), partial):
         if progress is None or not (partial / progress).is_file():
             shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
@@ -225,10 +255,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
-    """The object in the file, with these `keys` at least. Raises `GanaugError` if it is missing, not JSON, incomplete, or of a
-    newer schema than this program knows."""
+    """The object in the file, with these `keys` at least. Raises `GanaugError` if it is missing, not JSON, incomplete, of a newer
+    schema than this program knows, or has a text that could not be written anywhere."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = read_regular(path, MAX_RECORD).decode()
+        value = json.loads(text)
+        if re.search(r"\\u[dD]", text):  # half a character, as Python reads it from JSON
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise GanaugError(
+            f"{path} is damaged: it has a text that is not valid Unicode. Make it anew, in another --out."
+        ) from None
     except (
         OSError,
         ValueError,
@@ -266,7 +303,7 @@ def save_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]") -> str:
 
 def checkpoint_of(path: Path) -> str:
     """What names a file of weights in a manifest: the first 16 hex digits of its SHA-256."""
-    return _digest(path.read_bytes())
+    return _digest(read_regular(path, MAX_WEIGHTS))
 
 
 def num_bytes(module: "torch.nn.Module") -> int:
@@ -286,20 +323,20 @@ def refuse_small(needed: int, *paths: Path) -> None:
 def load_weights(path: Path, module: "torch.nn.Module", checkpoint: str | None = None) -> None:
     """Fills `module` in place. Raises `GanaugError` if the file is missing, damaged, made for another network, or not the one that is
     called `checkpoint`."""
-    tensors = load_tensors(path, checkpoint)
+    tensors = load_tensors(path, checkpoint, num_bytes(module) + MAX_HEADER)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise GanaugError(f"the weights {path} cannot be loaded: {str(error).splitlines()[0]}") from None
 
 
-def load_tensors(path: Path, checkpoint: str | None = None) -> "dict[str, torch.Tensor]":
-    """What was saved. Raises `GanaugError` as `load_weights` does."""
+def load_tensors(path: Path, checkpoint: str | None = None, most: int = MAX_WEIGHTS) -> "dict[str, torch.Tensor]":
+    """What was saved, `most` bytes at most. Raises `GanaugError` as `load_weights` does."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        content = path.read_bytes()
+        content = read_regular(path, most)
         tensors = load(content)
     except (OSError, SafetensorError) as error:
         raise GanaugError(f"the weights {path} cannot be loaded: {str(error).splitlines()[0]}") from None
@@ -325,7 +362,7 @@ def write_sealed(path: Path, content: bytes, owner: str) -> None:
 def read_sealed(path: Path, owner: str) -> bytes:
     """Inverts `write_sealed`. Raises `ValueError` with the reason if the file is truncated, changed, another owner's or of a newer
     schema, `OSError` if it cannot be read."""
-    line, _, content = path.read_bytes().partition(b"\n")
+    line, _, content = read_regular(path, MAX_STATE).partition(b"\n")
     try:
         seal = json.loads(line)
         schema, size, digest, belongs_to = seal["schema"], seal["bytes"], seal["sha256"], seal["owner"]

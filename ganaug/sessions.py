@@ -134,10 +134,16 @@ def _raise(number: int, frame: object) -> None:
     raise Stopped(number)
 
 
+def end_quietly(number: int, frame: object) -> None:
+    """The handler of a command that has not begun: it ends this process with one line."""
+    os.write(2, f"{Stopped(number)}.\n".encode())
+    os._exit(128 + number)
+
+
 @contextmanager
 def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
     """Where signals have a handler of somebody else, and outside the main thread, which alone may set one, all stays as it is."""
-    usual: tuple[Any, ...] = (signal.SIG_DFL, signal.default_int_handler, _raise)
+    usual: tuple[Any, ...] = (signal.SIG_DFL, signal.default_int_handler, _raise, end_quietly)
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMULA = r"'*[=+\-@\t\r＝＋－＠]"
+FORMULA = r"'*[=+\-@\t\r\n＝＋－＠]"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)"
 PATHS = frozenset({"file", "file_name", "nearest_real", "original"})  # columns
 

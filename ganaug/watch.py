@@ -12,6 +12,7 @@ from .errors import GanaugError, looked_in
 from .progress import format_duration
 from .runs import STATUS, RunFolder, open_run, read_json
 
+LARGEST = 2**53  # of a number that is believed
 SILENT_AFTER = 900.0  # seconds without a sign, after which a process that cannot be asked for counts as gone
 State = Literal["complete", "running", "stopped"]
 STAGES = {  # of `ganaug run`, in order, and what is there once they are complete (of fit, when it says so)
@@ -114,13 +115,22 @@ def _of_run(root: Path) -> Status:
     seen = f"latest samples: {samples[-1]}" if samples else ""
     if info.get("complete"):
         info = open_run(root)[1]
-        steps = [read_json(folder.member(name) / "member.json", keys=("steps",))["steps"] for name in info["members"]]
-        trained = f"{sum(steps):,} steps, {len(info['class_names'])} classes"
+        trained = (
+            f"{sum(_steps_of(folder, name) for name in info['members']):,} steps, {len(info['class_names'])} classes"
+        )
         return Status(root, "run", "complete", trained, None, seen, f"ganaug synthesize {root} --out AUGMENTED")
     again = f"ganaug fit {shlex.quote(str(info.get('source', 'DATA')))} --out {shlex.quote(str(root))}" + (
         " --resume" if info else ""
     )
     return _of_unfinished(root, "run", seen, again)
+
+
+def _steps_of(folder: RunFolder, member: str) -> int:
+    path = folder.member(member) / "member.json"
+    steps = read_json(path, keys=("steps",))["steps"]
+    if type(steps) is not int:
+        raise GanaugError(f"{path} is damaged: its steps are {str(steps)[:40]}. Fit again, with another --out.")
+    return steps
 
 
 def _of_study(root: Path) -> Status:
@@ -148,11 +158,21 @@ def _of_unfinished(root: Path, kind: Literal["all", "run", "study"], seen: str, 
 
 
 def _read_sign(path: Path) -> dict[str, Any]:
-    """Empty where there is none: it may go at any moment."""
+    """What `progress.leave_sign` has written; empty where there is none, as it may go at any moment, and where it is damaged."""
     try:
-        return read_json(path, keys=("pid", "host", "time"))
+        sign = read_json(path, keys=("pid", "host", "time"))
     except GanaugError:
         return {}
+    numbers: dict[str, tuple[type, ...]] = {"pid": (int,), "time": (int, float), "seconds_left": (int, float)}
+    texts = ["host", *(name for name in ("ended", "note") if name in sign)]
+    if "label" in sign:
+        texts += ["label", "unit"]
+        numbers |= {"done": (int,), "total": (int,)}
+    if sign.get("seconds_left") is None:
+        del numbers["seconds_left"]
+    sound = all(isinstance(sign.get(name), str) for name in texts)
+    sound &= all(type(sign.get(name)) in kinds and 0 <= sign[name] < LARGEST for name, kinds in numbers.items())
+    return sign if sound and 0 < sign["pid"] < 2**31 else {}
 
 
 def _is_alive(sign: dict[str, Any]) -> bool:

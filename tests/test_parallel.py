@@ -8,9 +8,10 @@ from functools import partial
 import pytest
 from folders import write_images
 from small import CLASS_NAMES
+from tiny import python
 
-from ganaug import GanaugError
-from ganaug.parallel import AHEAD, in_order
+from ganaug import GanaugError, parallel
+from ganaug.parallel import AHEAD, in_order, in_threads
 
 JOBS = 2
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -104,3 +105,69 @@ def test_processes_end_with_the_generator_and_leave_ctrl_c_to_its_consumer():
 def interrupted(item):
     os.kill(os.getpid(), signal.SIGINT)
     return os.getpid()
+
+
+def test_threads_give_results_and_errors_in_order():
+    def late(item):
+        time.sleep(0.02 * (3 - item))
+        return double("bad" if item == 3 else item)
+
+    made = in_threads(late, range(4), 3)
+    assert [next(made), next(made), next(made)] == [0, 2, 4]
+    with pytest.raises(GanaugError, match="a bad item"):
+        next(made)
+    assert list(in_threads(late, [], 3)) == []
+
+
+def test_threads_begin_nothing_more_once_nobody_waits():
+    begun = []
+    made = in_threads(lambda item: begun.append(item) or time.sleep(0.05), range(100), JOBS)
+    next(made)
+    made.close()
+    count = len(begun)
+    time.sleep(0.2)
+    assert len(begun) == count < 10
+
+
+def test_a_process_that_waits_for_ever_is_ended(monkeypatch):
+    monkeypatch.setattr(parallel, "LONG_PATIENCE", 1.0)
+    made = in_order(stuck, range(4), JOBS)
+    process, begun = next(made), time.monotonic()
+    made.close()
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def stuck(item):
+    if item:
+        time.sleep(1000)
+    return os.getpid()
+
+
+READS_WHAT_NEVER_COMES = """
+import os, signal, sys, threading
+from ganaug import parallel
+from ganaug.data.source import Source
+import ganaug.data.check, ganaug.__main__ as command
+
+parallel.PATIENCE = 0.3
+end, _ = os.pipe()
+number = int(sys.argv[2])
+
+def read(source, name):
+    threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+    return os.read(end, 1)
+
+Source.read = read
+sys.argv = ["ganaug", "check", sys.argv[1]]
+command.run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_check_that_reads_what_never_comes(tmp_path, number):
+    data = write_images(tmp_path / "data", {"cat": 3, "dog": 3})
+    ended = python(READS_WHAT_NEVER_COMES, data, int(number), timeout=60)
+    assert ended.returncode == 128 + number
+    assert ended.stderr.rstrip() == f"stopped by {number.name}."

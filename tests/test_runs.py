@@ -2,18 +2,25 @@
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import refused
 from torch import nn
 
 from ganaug import GanaugError
+from ganaug.data.manifest import JOURNAL, read_pending
+from ganaug.recipe import load_recipe
 from ganaug.runs import (
     SCHEMA,
     describe_versions,
+    load_tensors,
     load_weights,
     open_run,
     read_json,
+    read_sealed,
     save_weights,
     write_json,
     write_text,
@@ -224,3 +231,73 @@ def test_versions_name_every_library(monkeypatch):
     versions = describe_versions()
     assert {"python", "platform", "torch", "numpy", "scipy"} <= set(versions)
     assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def open_journal(path):
+    return read_pending(path.rename(path.with_name(JOURNAL)).parent)
+
+
+READERS = [read_json, load_tensors, load_recipe, open_journal, lambda path: read_sealed(path, "somebody")]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises((GanaugError, OSError), match="it is no regular file"):
+        read(tmp_path / "file")
+    (tmp_path / "file2").symlink_to("/dev/zero")
+    with pytest.raises((GanaugError, OSError), match="it is no regular file"):
+        read(tmp_path / "file2")
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_what_is_too_large_is_not_read(tmp_path, read):
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(2**40)  # that take no place
+    with pytest.raises((GanaugError, OSError), match="it has more than"):
+        read(tmp_path / "file")
+
+
+def test_weights_of_more_bytes_than_their_network_are_not_read(tmp_path):
+    network = nn.Linear(2, 3)
+    save_weights(tmp_path / "file", network)
+    with (tmp_path / "file").open("r+b") as file:
+        file.truncate(2**31)
+    with pytest.raises(GanaugError, match="it has more than"):
+        load_weights(tmp_path / "file", network)
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "data/index.csv", "data/images.npy", "members/joint/metrics.csv"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_run_with_a_pipe_is_not_opened(tiny_run, tmp_path, name):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(GanaugError, match=f"{name} is no regular file"):
+        open_run(run)
+    info = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", info | {"complete": False})
+    assert f"{name} is no regular file" in refused("fit", tmp_path, "--out", run, "--resume")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the shell's <(command)")
+def test_a_recipe_may_come_from_another_command():
+    end, writing = os.pipe()
+    os.write(writing, b"fit: {steps: 7}")
+    os.close(writing)
+    assert load_recipe(f"/dev/fd/{end}").fit.steps == 7
+    os.close(end)
+
+
+@pytest.mark.parametrize("text", ['{"a": ["\\ud800"]}', '{"\\uDFFF": 1}', '{"a": "\\ude00\\ud83d"}'])
+def test_half_a_character_is_damage(tmp_path, text):
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(GanaugError, match="is damaged: it has a text that is not valid Unicode") as refused:
+        read_json(tmp_path / "file")
+    str(refused.value).encode()
+
+
+def test_both_halves_are_a_character(tmp_path):
+    (tmp_path / "file").write_text('{"a": "\\ud83d\\ude00"}')
+    assert read_json(tmp_path / "file") == {"a": "\N{GRINNING FACE}"}

@@ -313,3 +313,10 @@ def test_hostile_toml(tmp_path, text):
 def test_hostile_overrides(value):
     with pytest.raises(GanaugError, match="fit\\.steps"):
         load_recipe(load_recipe_mapping(None, [f"fit.steps={value}"], {}))
+
+
+@pytest.mark.parametrize("given", [{"data": {"group_regex": "\ud800(.)"}}, {"synthesize": {"add": {"\udcff": 1}}}])
+def test_half_characters_are_refused(given):
+    with pytest.raises(GanaugError, match="a setting has a text that is not valid Unicode") as refused:
+        load_recipe(given)
+    str(refused.value).encode()

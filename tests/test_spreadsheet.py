@@ -18,6 +18,7 @@ FORMULAS = (
     "@SUM(1)",
     "\t=1",
     "\r=1",
+    "\n=1+1",
     "=HYPERLINK('http://x')",
     "'=1+1",
     "-1+cmd|' /C calc'!A0",
@@ -25,10 +26,10 @@ FORMULAS = (
 
 
 def starts_like_a_formula(cell):
-    return len(cell) > 1 and cell[0] in "=+-@\t\r" and not cell.lstrip("+-").replace(".", "").isdigit()
+    return len(cell) > 1 and cell[0] in "=+-@\t\r\n" and not cell.lstrip("+-").replace(".", "").isdigit()
 
 
-@given(st.text() | st.text(alphabet="'=+-@\t\r1.e/").map(str), st.sampled_from(["class", *PATHS]))
+@given(st.text() | st.text(alphabet="'=+-@\t\r\n1.e/").map(str), st.sampled_from(["class", *PATHS]))
 def test_what_is_protected_is_no_formula_and_is_restored(text, column):
     if column in PATHS and text.startswith("./"):
         return  # no path of ganaug's does

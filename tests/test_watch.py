@@ -261,3 +261,53 @@ def test_a_folder_with_neither_is_refused(tmp_path):
 def test_the_command(tmp_path):
     begun(tmp_path)
     assert "fit joint: 40/100 %, 1m30s left" in ganaug("status", tmp_path).stdout
+
+
+TITLE = "\x1b]0;a terminal's title\x07"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {name: value}
+        for name in ("pid", "host", "time", "label", "done", "total", "unit", "seconds_left", "note", "ended")
+        for value in ([], {}, True, -1, 10**40, float("nan"), float("inf"), None)
+        if (name, value) not in (("seconds_left", None), ("time", 0))
+    ],
+)
+def test_a_damaged_sign_is_none(tmp_path, changes):
+    begun(tmp_path)
+    (tmp_path / STATUS).write_text(json.dumps(sign(tmp_path) | changes))
+    (found,) = status(tmp_path)
+    assert found.state == "stopped" and found.doing == ""
+    assert format_status([found])
+
+
+@pytest.mark.parametrize("name", ["done", "total", "unit", "host", "pid", "time"])
+def test_a_sign_that_lacks_something_is_none(tmp_path, name):
+    begun(tmp_path)
+    (tmp_path / STATUS).write_text(json.dumps({key: value for key, value in sign(tmp_path).items() if key != name}))
+    (found,) = status(tmp_path)
+    assert found.state == "stopped" and found.doing == ""
+
+
+@pytest.mark.parametrize("steps", [None, "6", [6], {}, 6.5])
+def test_damaged_steps_are_named(tiny_run, tmp_path, steps):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    path = run / "members/joint/member.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"steps": steps}))
+    with pytest.raises(GanaugError, match="is damaged: its steps are"):
+        status(run)
+
+
+@pytest.mark.parametrize("changes", [{"note": TITLE}, {"label": TITLE}, {"unit": TITLE}, {"ended": TITLE}])
+def test_no_text_steers_the_terminal(tmp_path, changes):
+    shown = ganaug("status", begun(tmp_path, **changes)).stdout
+    assert TITLE[0] not in shown and "\\x1b]0;a terminal's title\\x07" in shown
+
+
+def test_no_text_of_a_study_steers_the_terminal(tmp_path):
+    write_json(tmp_path / "identity.json", {})
+    write_json(tmp_path / "study.json", {"verdict": f"helps{TITLE}", "sentence": TITLE})
+    shown = ganaug("status", tmp_path).stdout
+    assert TITLE[0] not in shown and shown.count("\\x1b") == 2

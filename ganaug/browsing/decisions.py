@@ -31,9 +31,10 @@ from ..data.manifest import (
     rewrite_manifest,
     write_parquet,
 )
+from ..data.source import MAX_BYTES
 from ..errors import GanaugError
 from ..progress import warn
-from ..runs import sync_folder
+from ..runs import read_regular, sync_folder
 
 LOCK = ".browse.lock"
 PAUSE = 0.5  # seconds between two writings of the manifest
@@ -161,7 +162,7 @@ def read_image(desk: Desk, row: int) -> bytes:
     inside, outside = locate(desk.folder, file), parcel(desk.folder, file)
     for path in (inside, outside, inside):  # it may just be moving
         with suppress(FileNotFoundError):
-            return path.read_bytes()
+            return read_regular(path, MAX_BYTES)
     raise GanaugError(f"{file} is gone from {desk.folder}.")
 
 

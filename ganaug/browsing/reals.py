@@ -11,9 +11,9 @@ from PIL import Image
 from ..data.cache import load
 from ..data.images import decode, encode_png
 from ..data.manifest import locate, read_manifest
-from ..data.source import open_source
+from ..data.source import MAX_BYTES, open_source
 from ..errors import GanaugError
-from ..runs import RunFolder, checkpoint_of, open_run
+from ..runs import RunFolder, checkpoint_of, open_run, read_regular
 
 LARGEST = 512  # pixels of a side that the page gets
 
@@ -76,7 +76,9 @@ def _from_copies(folder: Path, table: pd.DataFrame, nearest: set[str]) -> Reals 
     files: Mapping[str, str] = dict(zip(copies["original"], copies["file"], strict=True))
     if not files:
         return None
-    return Reals(str(folder), frozenset(files), lambda name: shrink_to_png(locate(folder, files[name]).read_bytes()))
+    return Reals(
+        str(folder), frozenset(files), lambda name: shrink_to_png(read_regular(locate(folder, files[name]), MAX_BYTES))
+    )
 
 
 def _from_neighbour(folder: Path, table: pd.DataFrame) -> Reals | None:

@@ -116,7 +116,11 @@ def make_app(desk: Desk, reals: Reals | None, token: str) -> Flask:
 
     def take_decisions() -> tuple[Response, int]:
         try:
-            decide(desk, read_decisions(request.get_json(), desk))
+            given = request.get_json()
+        except RecursionError:
+            abort(400, "Expected JSON of a few brackets within one another.")
+        try:
+            decide(desk, read_decisions(given, desk))
         except (GanaugError, OSError) as error:
             return jsonify(error=str(error), version=desk.version), 500
         return jsonify(version=desk.version, trouble=desk.trouble), 200

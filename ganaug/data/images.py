@@ -210,7 +210,7 @@ def image_grid(images: Pixels | Sequence[Sequence[Pixels]], gap: int = 2) -> Pix
 def _opened(file: IO[bytes], num_bytes: int | None = None) -> Iterator[Image.Image]:
     """Yields the image, of which only the header has been read. Every error, then or in the block, becomes a `DecodeError`."""
     try:
-        if not file.read(1):
+        if num_bytes == 0 or not file.read(1):
             raise DecodeError("empty file")
         file.seek(0)
         with Image.open(file, formats=FORMATS) as image:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..runs import write_text
+from ..runs import MAX_RECORD, read_regular, write_text
 
 METADATA_NAME, DATASET_NAME = "metadata.jsonl", "dataset.json"
 
@@ -43,7 +43,7 @@ def rewrite_interop(folder: Path, table: pd.DataFrame) -> None:
     if (folder / METADATA_NAME).is_file():
         write_metadata(folder, table)
     try:
-        found = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))["class_names"]
+        found = json.loads(read_regular(folder / DATASET_NAME, MAX_RECORD))["class_names"]
         class_names = tuple(dict.fromkeys([*map(str, found), *table["class"]]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return

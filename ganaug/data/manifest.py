@@ -17,7 +17,7 @@ from typing import IO
 import pandas as pd
 
 from ..errors import GanaugError
-from ..runs import written_whole
+from ..runs import MAX_RECORD, read_regular, written_whole
 from ..spreadsheet import protect, restore
 from .source import MAX_NAME, SUFFIXES, Source
 
@@ -166,11 +166,13 @@ def read_pending(folder: Path) -> dict[str, bool]:
     was written has not been promised to anybody. Raises `GanaugError` for a damaged journal."""
     path = folder / JOURNAL
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        content = read_regular(path, MAX_RECORD)
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise GanaugError(f"{path} cannot be read: {error}. Remove it.") from None
     try:
-        found = [json.loads(line) for line in lines]
+        found = [json.loads(line) for line in content.split(b"\n")[:-1]]
         return {str(each["file"]): bool(each["kept"]) for each in found}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GanaugError(
@@ -221,7 +223,7 @@ def rewrite_manifest(folder: Path, decisions: Mapping[str, bool]) -> None:
 def real_files(source: Source) -> set[str]:
     """The files of a synthetic folder or zip that are copies of real images; none where it has no manifest of ganaug's. Raises
     `GanaugError` for a manifest that cannot be read."""
-    if NAME not in source.ignored:
+    if NAME not in source.ignored or not source.size(NAME):
         return set()
     content = source.read(NAME)
     try:

@@ -4,8 +4,7 @@ import hashlib
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from joblib import cpu_count
 
 from ..errors import GanaugError
-from ..parallel import in_order
+from ..parallel import in_order, in_threads
 from ..progress import track
 from .duplicates import SIDE, Copies, find_copies, fingerprint
 from .images import MAX_PIXELS, NoRoom, Pixels, Resize, Room, decode, peek_size, resize
@@ -114,13 +113,14 @@ def scan(source: Source, image_size: int | None = None, how: Resize = "crop", la
 
 def _examine_all(source: Source, image_size: int | None, how: Resize) -> Iterator[Examined]:
     """`examine` in the order of the source: small files by the thousand in processes, as most of their time is Python's; else in
-    threads, which start at once. What is too large for a process's share of the memory is read here, one at a time."""
+    threads, which start at once: Pillow decodes, and hashlib hashes, outside Python's global lock. What is too large for a process's share
+    of the memory is read here, one at a time."""
     files, processes = source.files, cpu_count()
     rooms = Room(MAX_BYTES), Room(MAX_PIXELS)
     some = files[:: len(files) // FEW + 1]
     large = statistics.mean(source.size(file.name) for file in some) > LARGE_FILE
     if len(files) < FEW or large or processes == 1:
-        yield from _in_threads(lambda file: examine(source, file, image_size, how, rooms), files)
+        yield from in_threads(lambda file: examine(source, file, image_size, how, rooms), files, processes)
         return
     parts = (source.part(files[i : i + CHUNK]) for i in range(0, len(files), CHUNK))
     results = in_order(partial(examine_part, image_size=image_size, how=how, processes=processes), parts, processes)
@@ -197,10 +197,4 @@ def peek_sizes(source: Source) -> list[tuple[int, int]]:
         except GanaugError:
             return None
 
-    return [size for size in _in_threads(peek, source.files) if size is not None]
-
-
-def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`map` with a thread for each core: Pillow decodes, and hashlib hashes, outside Python's global lock."""
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        yield from pool.map(function, items)
+    return [size for size in in_threads(peek, source.files, cpu_count()) if size is not None]

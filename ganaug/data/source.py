@@ -88,7 +88,7 @@ class Source:
             return 0
 
     def open(self, name: str) -> IO[bytes]:
-        """The file as a stream. Raises `GanaugError` if it cannot be opened; may be called from several threads."""
+        """The file as a stream. Raises `GanaugError` if it cannot be opened or is empty; may be called from several threads."""
         place = self._places[name]
         return _open(place, self._archive_of(place))
 
@@ -272,7 +272,7 @@ def _list_folder(root: Path) -> _Listing:
             elif place.is_file():
                 places[shown] = place
             else:
-                unsafe.append(f"{printable(shown)} ({'a link to nothing' if place.is_symlink() else 'no file'})")
+                unsafe.append(f"{printable(shown)} ({'no file' if place.exists() else 'a link to nothing'})")
         subfolders[:] = followed
     return _Listing(places, folders, tuple(unsafe), tuple(outside))
 
@@ -327,8 +327,13 @@ def _size(place: _Place) -> int:
 
 def _open(place: _Place, archive: zipfile.ZipFile | None) -> IO[bytes]:
     try:
-        if _size(place) > MAX_BYTES:
-            raise GanaugError(f"too large: {_size(place):,} bytes, at most {MAX_BYTES // 2**20} MiB are read")
+        size = _size(place)
+        if (
+            not size
+        ):  # as those of /proc say, too, of which some have no end, and some have none until something happens
+            raise GanaugError("empty file")
+        if size > MAX_BYTES:
+            raise GanaugError(f"too large: {size:,} bytes, at most {MAX_BYTES // 2**20} MiB are read")
         if isinstance(place, Path):
             return place.open("rb")
         assert archive is not None

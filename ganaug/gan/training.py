@@ -18,7 +18,7 @@ from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
 from ..progress import say, signs_in, track
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
-from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, write_json, write_text
+from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, refuse_special, write_json, write_text
 from ..sessions import LOCK, command_again, sole, sweep
 from ..settings import FitSettings, Recipe
 from .board import load_writer
@@ -336,6 +336,7 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
     if folder.info.is_file():
         if not resume:
             raise GanaugError(f"{folder.root} already holds a run. Go on with it: --resume; or give another --out.")
+        refuse_special(folder.root)
         stored = load_recipe(folder.recipe)
         wanted = keep_settled(load_recipe(recipe, base=stored), stored)
         verify_source(data, wanted.data.unlabeled, folder.data)

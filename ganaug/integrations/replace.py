@@ -16,6 +16,7 @@ from ..data.interop import DATASET_NAME
 from ..data.manifest import read_manifest
 from ..data.source import natural_key
 from ..errors import GanaugError
+from ..runs import MAX_RECORD, read_regular
 from .datasets import open_synthetic
 from .generated import GeneratorDataset
 
@@ -128,7 +129,7 @@ def _classes_of(synthetic: str | Path | GeneratorDataset) -> list[str]:
     table = read_manifest(Path(synthetic))
     names = set(table["class"])
     with suppress(OSError, ValueError, KeyError, TypeError):  # as it may be in a folder that others made
-        names |= set(json.loads((Path(synthetic) / DATASET_NAME).read_text(encoding="utf-8"))["class_names"])
+        names |= set(json.loads(read_regular(Path(synthetic) / DATASET_NAME, MAX_RECORD))["class_names"])
     return sorted(names, key=natural_key)
 
 

@@ -1,7 +1,7 @@
 """What a study costs: shown before it begins, and kept of what it took."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 
 from ..classify.training import Diet, train_classifier
 from ..devices import resolve_device
+from ..errors import GanaugError
 from ..progress import format_duration, track
 from ..recipe import load_recipe
 from ..runs import RunFolder, read_json, write_json
@@ -25,6 +26,7 @@ from .units import gan_name
 
 PROBE_UPDATES = 30
 LEAST = 8  # updates of an arm, whatever the budget says
+LARGEST = 2**53  # of a number that is believed
 SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
 
 
@@ -47,10 +49,12 @@ class Clock:
         return self.folder / "seconds.json"
 
     def read(self) -> dict[str, float]:
-        return read_json(self.path) if self.path.is_file() else {}
+        """Raises `GanaugError` if they are damaged."""
+        return read_numbers(self.path) if self.path.is_file() else {}
 
     @contextmanager
     def time(self, part: str) -> Iterator[None]:
+        self.read()  # where they are damaged, before the work
         begun = time.monotonic()
         try:
             yield
@@ -59,13 +63,22 @@ class Clock:
             write_json(self.path, before | {part: round(before.get(part, 0.0) + time.monotonic() - begun, 1)})
 
 
+def read_numbers(path: Path, keys: Collection[str] = ()) -> dict[str, float]:
+    """Numbers from 0 on, by name. Raises `GanaugError` where something in the file is another."""
+    found = read_json(path, keys)
+    for name, value in found.items():
+        if type(value) not in (int, float) or not 0 <= value < LARGEST:
+            raise GanaugError(f"{path} is damaged: its {name} is {str(value)[:40]}. Delete it and repeat the command.")
+    return found
+
+
 def measure_pace(case: Case, sources: Sources) -> Pace:
     """How long an update takes, and how many updates an arm may have; measured once for a study."""
     path = case.folder / "pace.json"
     if not path.is_file():
         seconds = time_update(sources, case.settings)
         write_json(path, {"seconds_per_update": seconds, "longest": affordable_updates(case, seconds)})
-    found = read_json(path, keys=("seconds_per_update", "longest"))
+    found = read_numbers(path, keys=("seconds_per_update", "longest"))
     return Pace(float(found["seconds_per_update"]), int(found["longest"]))
 
 

@@ -118,7 +118,7 @@ def harvest_class(
     asked = tally.asked or 0
     most = most_candidates(asked, curation)
     quota = max(1, int(curation.keep * CHUNK))
-    if not tally.candidates:
+    if len(tally.taken) != len(curator.shares[index]):  # at the beginning
         tally.taken = np.zeros(len(curator.shares[index]), np.int64)
     while tally.kept < asked and tally.candidates < most:
         seeds = [image_seed(settings.seed, index, tally.candidates + i) for i in range(CHUNK)]

@@ -104,10 +104,12 @@ def load_referees(
 ) -> Referees:
     """Inverts `save_referees`. Raises `GanaugError` if something in the folder is damaged."""
     stored = read_json(folder / NAME)
-    folds = np.array(stored.get("folds", ()), np.int64)
+    given = stored.get("folds")
+    sound = isinstance(given, list) and all(type(fold) is int and 0 <= fold < NUM_FOLDS for fold in given)
+    folds = np.array(given if sound else (), np.int64)
     num_judges = int(folds.max(initial=-1)) + 1
     checkpoints = stored.get("weights", [None] * num_judges)
-    if len(folds) != num_images or len(checkpoints) != num_judges:
+    if len(folds) != num_images or not isinstance(checkpoints, list) or len(checkpoints) != num_judges:
         raise GanaugError(f"{folder} is damaged. Delete it: it is made anew.")
     judges = []
     for fold, checkpoint in enumerate(checkpoints):

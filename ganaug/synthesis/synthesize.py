@@ -90,7 +90,7 @@ def synthesize(
         refuse_filled(target)
         say(describe_plan(request.counts, request.real_counts))
         identity = describe_request(request)
-        halfway = open_halfway(partial, identity, request.counts)
+        halfway = open_halfway(partial, identity, request)
         real = [] if with_real is None else copy_real(request.folder, with_real, partial)
         fill_folder(partial, request, halfway, identity, real)
         add_files_for_others(partial, request)
@@ -284,17 +284,17 @@ def describe_request(request: Request) -> str:
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def open_halfway(partial: Path, request: str, counts: Mapping[str, int]) -> Halfway:
+def open_halfway(partial: Path, identity: str, request: Request) -> Halfway:
     """Where an interrupted synthesis of the same request stood, or the beginning. Raises `GanaugError` where the folder holds one of
     another request."""
-    found = load_halfway(partial, request)
+    found = load_halfway(partial, identity, request.counts, sum(request.real_counts.values()))
     if found is not None:
         say(f"going on after {sum(tally.kept for tally in found.tallies):,} images")
         return found
     refuse_halfway(partial, " with other settings")
     shutil.rmtree(partial)
     partial.mkdir()
-    return Halfway([Tally(name, asked) for name, asked in counts.items()])
+    return Halfway([Tally(name, asked) for name, asked in request.counts.items()])
 
 
 def add_files_for_others(folder: Path, request: Request) -> None:

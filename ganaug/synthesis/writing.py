@@ -3,11 +3,11 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from ..data.manifest import SHARDS, Row
 from ..runs import write_json
@@ -32,6 +32,10 @@ def folder_writer(folder: Path) -> Iterator[Save]:
     yield save
 
 
+def shard_name(number: int) -> str:
+    return f"shard-{number:06d}.tar"
+
+
 @dataclass
 class Shard:
     """A tar file and what has been written to it."""
@@ -39,6 +43,17 @@ class Shard:
     file: str
     images: int = 0
     bytes: int = 0
+
+
+def parse_shards(stored: Sequence[Mapping[str, Any]]) -> list[Shard]:
+    """Those that were stored as mappings. Raises `TypeError` or `ValueError` unless they have the names that `shard_writer` gives them:
+    files of these names are cut and written to."""
+    shards = [Shard(**values) for values in stored]
+    for number, shard in enumerate(shards):
+        sizes = (shard.images, shard.bytes)
+        if shard.file != shard_name(number) or not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError(f"it has {str(shard)[:80]} in the place of {shard_name(number)}")
+    return shards
 
 
 @contextmanager
@@ -60,7 +75,7 @@ def shard_writer(folder: Path, class_names: Sequence[str], shards: list[Shard]) 
     def save(row: Row, content: bytes) -> None:
         if not open_ones or shards[-1].bytes >= SHARD_BYTES:
             close()
-            shards.append(Shard(f"shard-{len(shards):06d}.tar"))
+            shards.append(Shard(shard_name(len(shards))))
             begin()
         archive, file = open_ones[0]
         told = {("class" if f.name == "class_name" else f.name): getattr(row, f.name) for f in fields(Row)}

@@ -326,11 +326,12 @@ def judge(ended: Ended, named: str | None) -> str:
 
 def all_traps(made: "Material") -> "Iterator[Trap]":
     from trapped_weights import checkpoints, classifiers, generators, runs
-    from traps import archives, manifests, recipes
+    from traps import archives, artefacts, manifests, recipes
 
     yield from archives()
     yield from recipes(made)
     yield from manifests(made)
+    yield from artefacts(made)
     yield from runs(made)
     yield from checkpoints(made)
     yield from classifiers(made)

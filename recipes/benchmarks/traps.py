@@ -4,6 +4,9 @@ Whatever they would run, were it run, creates the file CANARY; whatever they wou
 """
 
 import io
+import json
+import os
+import shutil
 import struct
 import zipfile
 import zlib
@@ -18,12 +21,16 @@ from PIL import Image
 from ganaug.classify.backbones import OWN, Classifier
 from ganaug.classify.predictor import Card, save_classifier
 from ganaug.data.cache import prepare
-from ganaug.data.manifest import COLUMNS
+from ganaug.data.manifest import COLUMNS, JOURNAL, TEMPORARY
 from ganaug.gan.member import build_networks, save_networks
 from ganaug.gan.networks import Backbone
 from ganaug.integrations.generator import Generator
 from ganaug.recipe import dump_recipe, load_recipe
 from ganaug.runs import RunFolder, checkpoint_of, write_json, write_text
+from ganaug.synthesis.halfway import Halfway, save_halfway
+from ganaug.synthesis.synthesize import describe_request, open_request
+from ganaug.synthesis.tally import Tally
+from ganaug.synthesis.writing import Shard
 
 CLASSES = ("cat", "dog")
 SIZE, WIDTH, LATENT = 16, 4, 4
@@ -318,3 +325,129 @@ def manifests(made: Material) -> Iterator[Trap]:
         "a program": b"#!/bin/sh\n",
     }.items():  # fmt: skip
         yield Trap(f"manifest: {title}", rebuild(content))
+
+
+# What stages leave for one another
+
+TITLE = "\x1b]0;a terminal's title\x07"
+NO_JSON = {
+    "empty": "", "deep": "[" * 100_000, "digits": '{"a": ' + "9" * 5000 + "}", "a list": "[]",
+    "half a character": '{"sentence": "\\ud800"}',
+}  # fmt: skip
+DAMAGED_SIGNS: dict[str, Any] = {
+    "a pid of text": {"pid": "x"}, "every process": {"pid": -1}, "a pid that is none": {"pid": 10**30},
+    "digits": {"done": 10**40}, "no number": {"time": float("nan")}, "for ever": {"seconds_left": float("inf")},
+    "a list": {"note": []}, "no unit": {"unit": None},
+}  # fmt: skip
+
+
+def put_pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def put_sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+def artefacts(made: Material) -> Iterator[Trap]:
+    """Records of runs, studies and interrupted syntheses, pipes and files without end."""
+    no_files = {"a pipe": put_pipe, "a terabyte": put_sparse}
+
+    def put(text: str) -> Callable[[Path], object]:
+        return lambda path: path.write_text(text, encoding="utf-8")
+
+    def study(command: str, change: Callable[[Path], object]) -> Callable[[Path], Arguments]:
+        def set_up(folder: Path) -> Arguments:
+            write_json(folder / "identity.json", {})
+            change(folder / "study.json")
+            return [command, folder]
+
+        return set_up
+
+    def run(file: str, change: Callable[[Path], object]) -> Callable[[Path], Arguments]:
+        def set_up(folder: Path) -> Arguments:
+            copy = Path(shutil.copytree(made.run, folder / "run"))
+            (copy / file).parent.mkdir(exist_ok=True)
+            change(copy / file)
+            return ["synthesize", copy, "--out", folder / "target", "--per-class", "2", "--device", "cpu"]
+
+        return set_up
+
+    def journal(change: Callable[[Path], object]) -> Callable[[Path], Arguments]:
+        def set_up(folder: Path) -> Arguments:
+            write_text(folder / "manifest.csv", "\n".join([*made.manifest, ""]))
+            change(folder / JOURNAL)
+            return ["synthesize", made.run, "--out", folder / "target", "--rebuild", folder / "manifest.csv"]
+
+        return set_up
+
+    def sign(values: dict[str, Any]) -> Callable[[Path], Arguments]:
+        def set_up(folder: Path) -> Arguments:
+            write_json(folder / "run.json", {"complete": False, "source": "images"})
+            known = {"pid": 1, "host": "h", "time": 0, "label": "fit", "done": 1, "total": 3, "unit": "", "note": ""}
+            (folder / "status.json").write_text(json.dumps({**known, **values}))
+            return ["status", folder]
+
+        return set_up
+
+    for title, change in {**{title: put(text) for title, text in NO_JSON.items()}, **no_files}.items():
+        yield Trap(f"study.json: {title}", study("report", change))
+        yield Trap(f"referees.json: {title}", run("curation/referees.json", change))
+    for title, values in {
+        "no folds": {}, "folds of text": {"folds": ["x"] * 24}, "folds in folds": {"folds": [[0]] * 24},
+        "many folds": {"folds": [0] * 23 + [10**9]}, "folds of others": {"folds": [0] * 9},
+        "weights": {"folds": [0] * 24, "weights": 3},
+    }.items():  # fmt: skip
+        yield Trap(f"referees.json: {title}", run("curation/referees.json", put(json.dumps(values))))
+    told = json.dumps({"verdict": "helps", "sentence": TITLE})
+    yield Trap("study.json: a terminal's commands", study("status", put(told)), "\\x1b]0;")
+    yield Trap("status.json: a terminal's commands", sign({"ended": TITLE}), "\\x1b]0;")
+    for title, values in DAMAGED_SIGNS.items():
+        yield Trap(f"status.json: {title}", sign(values), "stopped")
+    for title, change in {"deep": put("[" * 100_000 + "\n"), "a list": put("[]\n"), **no_files}.items():
+        yield Trap(f"journal: {title}", journal(change))
+    for file in ("recipe.yaml", "data/index.csv", "data/images.npy", "members/joint/member.json"):
+        yield Trap(f"pipe: {file}", run(file, put_pipe))
+    yield from half_syntheses(made)
+
+
+def half_syntheses(made: Material) -> Iterator[Trap]:
+    """States from which a synthesis would go on: what they name is cut, written to and removed."""
+
+    def plant(halfway: Callable[[list[Tally]], Halfway], link: str = "") -> Callable[[Path], Arguments]:
+        def set_up(folder: Path) -> Arguments:
+            how = {"parquet": False, "raw": True, "shards": True}
+            request = open_request(made.run, {"synthesize": {"per_class": 2}}, None, None, "cpu", **how)
+            partial = folder / ".target.partial"
+            for path in (partial, folder / "victims"):
+                path.mkdir()
+            for name in ("victim", "victims/synthetic-000000.png", ".target.partial/shard-000000.tar"):
+                (folder / name).write_text("of somebody")
+            (partial / TEMPORARY).write_text(f"{made.manifest[0]}\n")
+            if link:
+                (partial / link).unlink()
+                (partial / link).symlink_to(folder / "victim")
+            tallies = [Tally(name, asked) for name, asked in request.counts.items()]
+            save_halfway(partial, describe_request(request), halfway(tallies))
+            arguments = ["--per-class", "2", "--raw", "--shards", "--device", "cpu"]
+            return ["synthesize", made.run, "--out", folder / "target", *arguments]
+
+        return set_up
+
+    def renamed(tallies: list[Tally]) -> Halfway:
+        tallies[0].class_name = "../victims"
+        return Halfway(tallies, 10)
+
+    for title, shard in {
+        "that leads out": Shard("../victim"), "at the root": Shard("/dev/null"), "of another name": Shard("manifest.csv"),
+        "of fewer bytes than none": Shard("shard-000000.tar", 0, -1),
+    }.items():  # fmt: skip
+        yield Trap(
+            f"half synthesis: a shard {title}", plant(lambda tallies, shard=shard: Halfway(tallies, 10, [shard]))
+        )
+    yield Trap("half synthesis: a class that leads out", plant(renamed))
+    yield Trap("half synthesis: a size", plant(lambda tallies: Halfway(tallies, -1)))
+    for link in (TEMPORARY, "shard-000000.tar"):
+        yield Trap(f"half synthesis: a link {link}", plant(lambda tallies: Halfway(tallies, 10), link))

@@ -212,6 +212,28 @@ def test_requests_that_no_browser_sends(folder, tmp_path):
         assert all(client.state()["kept"])
 
 
+def test_images_of_any_size_are_not_read(folder):
+    with (folder / "0/synthetic-000000.png").open("r+b") as file:
+        file.truncate(2**40)  # that take no place
+    with serving(folder) as client:
+        status, _, said = client.ask(f"image/{FIRST}")
+        assert status == 404 and b"it has more than" in said
+        assert client.ask(f"image/{FIRST + 1}")[0] == 200
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 100_000, b'{"decisions": [[%s, true]]}' % (b"9" * 9000)])
+def test_decisions_that_are_nothing_but_brackets_are_refused(folder, body, capfd):
+    with serving(folder) as client:
+        root, host = client.root.encode(), client.host.encode()
+        head = b"POST %sdecide HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n" % (root, host)
+        answer = speak(
+            client, b"%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+        )
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert all(client.state()["kept"])
+    assert capfd.readouterr().err == ""
+
+
 def test_a_manifest_that_leads_out_is_not_served(folder, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
     text = (folder / NAME).read_text()

@@ -1,6 +1,7 @@
 """How a command's process ends."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 COMMAND = """
 import atexit, sys
 import ganaug.__main__ as command
+import ganaug.cli
 
 class Library:
     def __del__(self):
@@ -21,7 +23,7 @@ def main(prog_name):
     sys.stdout.write("x" * 100_000)
     {ending}
 
-command.main = main
+ganaug.cli.main = main
 command.run()
 """
 
@@ -48,3 +50,31 @@ def test_a_closed_pipe_does_no_harm():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as process:
         process.stdout.close()
         assert process.wait() == 2
+
+
+EARLY = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *given):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+import ganaug.__main__ as command
+sys.meta_path.insert(0, Interrupting())
+if sys.argv.pop() == "ignored":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+command.run()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("module", ["click", "ganaug.cli", "pydantic", "ganaug.options"])
+def test_ctrl_c_before_the_command_has_begun(module):
+    command = [sys.executable, "-c", EARLY, module]
+    ended = subprocess.run([*command, "heard"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGINT, "")
+    assert ended.stderr == "stopped by SIGINT.\n"
+    assert (
+        subprocess.run([*command, "ignored"], capture_output=True).returncode == 2
+    )  # as the shell has it for `command &`

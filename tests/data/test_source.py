@@ -3,10 +3,12 @@ import re
 import shutil
 import stat
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from ganaug.data import source as sources
+from ganaug.data.check import check
 from ganaug.data.source import open_source, open_unlabeled
 from ganaug.errors import GanaugError
 
@@ -328,3 +330,25 @@ def test_names_are_as_long_as_file_systems_allow(tmp_path, whole, too_long):
 def test_natural_order_of_very_long_numbers(make_folder):
     names = [f"{digits}" for digits in ("9" * 199, "1" + "0" * 199)]
     assert open_source(make_folder(dict.fromkeys(reversed(names), 1))).class_names == tuple(names)
+
+
+def test_empty_files_are_not_opened(make_folder, monkeypatch):
+    """Those of /proc are of size 0, whatever they hold; the log of the kernel has no end."""
+    folder = make_folder({"cat": 2})
+    (folder / "cat/endless.png").touch()
+    monkeypatch.setattr(Path, "open", lambda *given, **more: pytest.fail("opened"))
+    source = open_source(folder)
+    for method in (source.read, source.open):
+        with pytest.raises(GanaugError, match="empty file"):
+            method("cat/endless.png")
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="a file of Linux")
+def test_links_to_files_of_the_kernel_are_unreadable(make_folder):
+    folder = make_folder({"cat": 3})
+    (folder / "cat/log.png").symlink_to("/proc/kmsg")
+    (folder / "cat/memory.png").symlink_to("/proc/self/pagemap")
+    (folder / "cat/device.png").symlink_to("/dev/zero")
+    problems = {problem.kind: problem.files for problem in check(folder).problems}
+    assert problems["unreadable"] == ("cat/log.png (empty file)", "cat/memory.png (empty file)")
+    assert "cat/device.png (no file)" in problems["ignored-file"]

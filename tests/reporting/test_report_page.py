@@ -221,6 +221,7 @@ def test_missing_intervals_and_recalls_are_dashes(study: Path) -> None:
         ("[1]", "must hold a JSON object"),
         ('{"schema": 99}', "schema 99"),
         ('{"schema": 1}', "study.json is damaged at verdict"),
+        ('{"sentence": "\\ud800"}', "study.json is damaged: it has a text that is not valid Unicode"),
     ],
 )
 def test_a_damaged_study_is_named(study: Path, content: str, message: str) -> None:

@@ -1,10 +1,13 @@
 """What a study may cost, and what it says that it costs."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from studies import DEMO, STANDARD
 
+from ganaug import GanaugError
 from ganaug.study import cost
 from ganaug.study.case import settle_case
 from ganaug.study.compare import gan_seed
@@ -70,3 +73,14 @@ def test_gans_are_counted_in_rounds_of_as_many_as_there_are_processes(
     case = case_of(tiny_run, tmp_path, **{"jobs": 2, "seeds": 4, **settings})
     said = describe_cost(case, Pace(0.0, 10))
     assert f"{gans} GANs to train" in said and said.endswith(f"of which {rounds}h for GANs")
+
+
+@pytest.mark.parametrize("value", [None, "1", [1], {}, True, -1, float("nan"), float("inf"), 10**40])
+def test_damaged_times_are_named(tmp_path, value):
+    clock = cost.Clock(tmp_path)
+    (tmp_path / "seconds.json").write_text(json.dumps({"arms": value}))
+    with pytest.raises(GanaugError, match=r"its arms is .* Delete it and repeat"), clock.time("arms"):
+        pytest.fail("the work has begun")
+    (tmp_path / "pace.json").write_text(json.dumps({"seconds_per_update": value, "longest": 3}))
+    with pytest.raises(GanaugError, match="its seconds_per_update is"):
+        cost.measure_pace(SimpleNamespace(folder=tmp_path), None)

@@ -1,5 +1,6 @@
 """Folds, limits and the choice that spreads."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hurry import with_other
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ganaug import GanaugError
 from ganaug.gan import judge
 from ganaug.sessions import Busy
 from ganaug.settings import CurationSettings
@@ -118,6 +120,29 @@ def test_referees_are_stored_and_loaded(curator, tmp_path):
     images = bars(3, seed=5)[0]
     before, after = (stage.ask(found, images) for found in (curator.referees, again))
     np.testing.assert_allclose(after.probabilities, before.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"folds": None},
+        {"folds": [[0]] * 40},
+        {"folds": [0] * 39},
+        {"folds": [*[0] * 39, "1"]},
+        {"folds": [*[0] * 39, 10**40]},
+        {"folds": [*[0] * 39, -1]},
+        {"folds": {"0": 1}},
+        {"weights": 3},
+        {"weights": []},
+        {"weights": {}},
+    ],
+)
+def test_damaged_referees_are_named(curator, tmp_path, changes):
+    save_referees(tmp_path / "kept", curator.referees)
+    path = tmp_path / "kept/referees.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(GanaugError, match=r"kept is damaged\. Delete it: it is made anew"):
+        load_referees(tmp_path / "kept", 40, 2, 16, 1, CPU)
 
 
 def test_referees_that_another_process_is_storing_are_used_unsaved(curator, tmp_path, monkeypatch):

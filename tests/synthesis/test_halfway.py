@@ -1,5 +1,6 @@
 """A synthesis that is stopped or killed goes on where it was, and ends as if nothing had happened."""
 
+import io
 import json
 import os
 import shutil
@@ -198,3 +199,99 @@ def test_an_interrupted_synthesis_is_not_lost_to_a_rebuilding_or_an_audit(
     rebuild(tiny_run, tiny_synthetic, tmp_path / "elsewhere", device="cpu")
     make(tiny_run, tmp_path / "out")
     assert files_of(tmp_path / "out") == whole
+
+
+def tampered(saved, **changes):
+    """The bytes of a saved state with other values: of the first tally, or of the whole."""
+    with np.load(io.BytesIO(saved)) as stored:
+        arrays = dict(stored)
+    content = json.loads(str(arrays["text"]))
+    for name, value in changes.items():
+        (content if name in content else content["tallies"][0])[name] = value
+    file = io.BytesIO()
+    np.savez(file, **arrays | {"text": np.array(json.dumps(content))})
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def stopped(tiny_run, tmp_path_factory):
+    """A folder where a synthesis of shards was killed before its last file."""
+    home = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthesize, "SAVE_INTERVAL", 0.0)
+        patch.setattr(synthesize, "write_text", lambda path, text: kill())
+        with pytest.raises(Killed):
+            shards(tiny_run, home / "out")
+    return home
+
+
+def shards(run, out):
+    return synthesize.synthesize(run, out, recipe={"synthesize": {"per_class": 6}}, raw=True, shards=True, device="cpu")
+
+
+def shard(file, size=0):
+    return [{"file": file, "images": 0, "bytes": size}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shards": shard("../victim")},
+        {"shards": shard("shard-000001.tar")},
+        {"shards": shard("shard-000000.tar", -1)},
+        {"shards": shard("shard-000000.tar", "0")},
+        {"class_name": "../victims"},
+        {"class_name": "0", "asked": 7},
+        {"kept": -1},
+        {"kept": 6.0},
+        {"candidates": True},
+        {"kept": 10**30},
+        {"passed": None},
+        {"reasons": {"copy": "x"}},
+        {"pairs": [3]},
+        {"size": -1},
+        {"size": "x"},
+        {"tallies": []},
+        {"tallies": {"a": 1}},
+    ],
+)
+def test_a_state_that_was_planted_touches_nothing_outside(stopped, tiny_run, tmp_path, changes):
+    home = shutil.copytree(stopped, tmp_path / "home")
+    (home / "victims").mkdir()
+    for victim in (home / "victim", home / "victims/synthetic-000001.png"):
+        victim.write_text("precious")
+    state = home / ".out.partial" / NAME
+    state.write_bytes(tampered(state.read_bytes(), **changes))
+    before = files_of(home)
+    with pytest.raises(GanaugError, match=r"\.halfway\.npz cannot be read: .* and repeat the command\.") as refused:
+        shards(tiny_run, home / "out")
+    assert "\n" not in str(refused.value)
+    assert {name: content for name, content in files_of(home).items() if not name.startswith(".out.partial/")} == {
+        name: content for name, content in before.items() if not name.startswith(".out.partial/")
+    }
+
+
+@pytest.mark.parametrize("place", ["shard-000000.tar", ".manifest.csv.tmp", "0"])
+def test_links_among_what_was_left_are_refused(stopped, tiny_run, tmp_path, place):
+    home = shutil.copytree(stopped, tmp_path / "home")
+    victim = home / "victim"
+    victim.write_text("precious")
+    link = home / ".out.partial" / place
+    link.unlink(missing_ok=True)
+    link.symlink_to(victim)
+    with pytest.raises(GanaugError, match=f"{place} is a link, which is not followed"):
+        shards(tiny_run, home / "out")
+    (home / ".out.partial").rename(home / "elsewhere")
+    (home / ".out.partial").symlink_to(home / "elsewhere")
+    with pytest.raises(GanaugError, match=r"\.out\.partial is a link, which is not followed"):
+        shards(tiny_run, home / "out")
+    assert victim.read_text() == "precious"
+
+
+def test_a_state_that_was_not_planted_is_gone_on_with(stopped, tiny_run, tmp_path):
+    home = shutil.copytree(stopped, tmp_path / "home")
+    state = home / ".out.partial" / NAME
+    state.write_bytes(tampered(state.read_bytes()))
+    shards(tiny_run, home / "out")
+    shards(tiny_run, tmp_path / "whole")
+    assert files_of(home / "out") == files_of(tmp_path / "whole")
