@@ -1,5 +1,6 @@
 """The networks compiled by torch.compile: which of them, and where that pays for its time."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -40,11 +41,14 @@ def settle_compile(settings: FitSettings, device: torch.device, world: int, meas
     as_written, compiled = (settings.model_copy(update={"compile": value}) for value in (False, True))
     pace = measure(as_written) if asked == "auto" else 0.0
     seconds = settings.budget if settings.steps is None else settings.steps * pace
-    if asked == "auto" and seconds < LONG:
+    if asked == "auto" and (seconds < LONG or math.isinf(pace)):  # too short, or a batch that the memory does not hold
         return False
     begun = time.monotonic()
+    say("compiling the networks, which may take minutes")
     try:
         pace_of_compiled = measure(compiled)
+    except GanaugError:
+        raise
     except Exception as error:  # of compilers, which fail in ways of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if asked == "auto":

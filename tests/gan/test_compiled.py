@@ -167,6 +167,10 @@ def test_nothing_is_compiled_for_a_trial_that_cannot_pay(settings, device, world
     assert decision is False and True not in measured
 
 
+def test_what_the_memory_does_not_hold_is_not_tried():
+    assert settle(with_compile(budget=3600.0), math.inf, 0.1) == (False, [False])
+
+
 def test_a_compiler_that_fails_is_named_once(caplog):
     caplog.set_level("INFO", "ganaug")
     failure = RuntimeError("No working C++ compiler found\nand much more")
@@ -174,6 +178,11 @@ def test_a_compiler_that_fails_is_named_once(caplog):
     assert caplog.text.count("No working C++ compiler found") == 1
     with pytest.raises(GanaugError, match=r"fit.compile = true.*No working C\+\+ compiler found.*fit.compile=false"):
         settle(with_compile(True), 1.0, failure, CPU)
+
+
+def test_other_failures_are_not_the_compilers():
+    with pytest.raises(GanaugError, match=r"^another process does not answer$"):
+        settle(with_compile(True), 1.0, GanaugError("another process does not answer"))
 
 
 def test_a_run_keeps_what_was_settled(digits, tmp_path, traced):
