@@ -19,6 +19,7 @@ from ganaug.gan.compiled import LONG, settle_compile
 from ganaug.gan.networks import local_means
 from ganaug.gan.steps import frozen, train_step
 from ganaug.gan.training import fit
+from ganaug.recipe import keep_settled, load_recipe
 from ganaug.settings import FitSettings
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -191,6 +192,13 @@ def test_a_run_keeps_what_was_settled(digits, tmp_path, traced):
     assert traced and yaml.safe_load((run / "recipe.yaml").read_text())["fit"]["compile"] is True
     plain = fit(digits, tmp_path / "plain", recipe=with_settings(fit={"steps": 4}))
     assert yaml.safe_load((plain / "recipe.yaml").read_text())["fit"]["compile"] is False
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_what_goes_on_keeps_what_was_settled(value):
+    stored = load_recipe({"fit": {"compile": value}})
+    assert keep_settled(load_recipe({}), stored).fit.compile is value
+    assert keep_settled(load_recipe({"fit": {"compile": not value}}), stored).fit.compile is not value
 
 
 def test_a_broken_compiler_ends_a_fit_with_one_message(digits, tmp_path, monkeypatch):
