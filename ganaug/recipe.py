@@ -55,7 +55,10 @@ def _refuse_half_characters(recipe: Recipe) -> None:
 def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
     """`wanted` with what a run has settled already, wherever it leaves that open."""
     settled = {}
-    for stage, names in {"data": ("image_size", "mirror"), "fit": ("precision", "steps", "threads", "width")}.items():
+    for stage, names in {
+        "data": ("image_size", "mirror"),
+        "fit": ("precision", "steps", "threads", "width", "compile"),
+    }.items():
         asked, known = getattr(wanted, stage), getattr(stored, stage)
         still_open = [name for name in names if getattr(asked, name) in ("auto", None)]
         settled[stage] = asked.model_copy(update={name: getattr(known, name) for name in still_open})

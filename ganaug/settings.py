@@ -180,6 +180,11 @@ class FitSettings(Settings):
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads; by default as many as a short measurement finds fastest."
     )
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="Train networks compiled by torch.compile; auto: on a GPU, in trainings of half an hour and more, where they are "
+        "measured to save more time than compiling takes. On a CPU they were found slower.",
+    )
     batch_size: int = Field(
         32,
         ge=4,

@@ -35,7 +35,7 @@ from .record import save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
 from .strategies import STRATEGIES, Member, member_steps
 from .symmetry import MIN_IMAGES, NUM_FOLDS
-from .training import judged, settle_networks, settled, share_out, split_images, training_data
+from .training import compile_where_it_pays, judged, settle_networks, settled, share_out, split_images, training_data
 from .validation import Reference
 
 WARM_UP, TIMED = 6, 20  # steps
@@ -92,6 +92,7 @@ def _estimate(data: str | Path, resolved: Recipe, part: Part) -> Estimate:
         auto = resolved.data.mirror == "auto"
         mirror = "none" if resolved.data.mirror == "auto" else resolved.data.mirror
         resolved = settle_networks(resolved, images, device)
+        resolved = compile_where_it_pays(resolved, images, device)
         settings = resolved.fit
         torch.set_num_threads(settings.threads or 1)
         split = split_images(images, resolved, device)

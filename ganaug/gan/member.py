@@ -32,6 +32,7 @@ from ..settings import FitSettings
 from .balance import START, Balance, describe
 from .board import Board
 from .checkpoints import Logged, capture, is_finite, load_state, owner_of, remember, restore, save_state
+from .compiled import compile_networks
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
 from .networks import SPREAD_GROUP, Discriminator, Generator
@@ -405,6 +406,9 @@ def build_state(
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if member.parent is not None:  # FreezeD: all but the last convolution
         discriminator.backbone.convolutions[:-1].requires_grad_(False)
+
+    if settings.compile is True:  # auto is settled by then, or is measured without
+        compile_networks(generator, discriminator, part)
 
     def adam(network: torch.nn.Module) -> torch.optim.Adam:
         weights = [weight for weight in network.parameters() if weight.requires_grad]

@@ -77,7 +77,7 @@ class MixingGenerator(nn.Module):
         """Takes the training images (M, C, S, S) uint8, ordered by label."""
         self.images.copy_(images)
 
-    def forward(self, noise: Tensor, labels: Tensor, conditioning: float = 1.0) -> Tensor:
+    def forward(self, noise: Tensor, labels: Tensor, conditioning: float | Tensor = 1.0) -> Tensor:
         """`conditioning` in [0, 1] scales the class embedding; the class of the parents it leaves as it is."""
         choice, cells, warps, style = torch.split(
             noise, [CHOICE, MASK, 2 * WARP, noise.shape[1] - CHOICE - MASK - 2 * WARP], 1
@@ -91,7 +91,7 @@ class MixingGenerator(nn.Module):
         mask = draw_mask(cells, one.shape[-1])
         return self.decode(mask * one + (1 - mask) * other, style, labels, conditioning)
 
-    def reconstruct(self, images: Tensor, noise: Tensor, labels: Tensor, conditioning: float = 1.0) -> Tensor:
+    def reconstruct(self, images: Tensor, noise: Tensor, labels: Tensor, conditioning: float | Tensor = 1.0) -> Tensor:
         """Images (N, C, S, S) encoded and decoded, unmixed."""
         return self.decode(self.encode(images), noise[:, CHOICE + MASK + 2 * WARP :], labels, conditioning)
 
@@ -110,7 +110,7 @@ class MixingGenerator(nn.Module):
             features = F.leaky_relu(convolution(features), 0.2)
         return features
 
-    def decode(self, features: Tensor, style: Tensor, labels: Tensor, conditioning: float) -> Tensor:
+    def decode(self, features: Tensor, style: Tensor, labels: Tensor, conditioning: float | Tensor) -> Tensor:
         of_class = conditioning * F.normalize(self.embedding(labels)) * style.shape[1] ** 0.5
         latent = torch.cat([style, of_class], dim=1)
         refined = features

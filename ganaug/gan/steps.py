@@ -1,6 +1,7 @@
 """One step of the game: the discriminator's update, then the generator's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -119,7 +120,7 @@ def train_step(
     real, noise, labels = draw_batch(state, data, settings)
     logged: dict[str, Tensor] = {}
     with autocast:  # one context for each update: it keeps the weights that it has cast
-        fake = state.generator(noise, labels, conditioning)
+        fake = state.generator(noise, labels, noise.new_full((), conditioning))  # a compiled one is of one number
     if not skips_discriminator(state.balance, state.step, settings.penalty_interval):
         with autocast:
             logged |= discriminator_step(state, real, fake.detach(), labels, conditioning, settings)
@@ -156,7 +157,26 @@ def see(state: TrainingState, images: Tensor, labels: Tensor, settings: FitSetti
     """What the discriminator says of images, augmented as they are now. Those that are not `grouped` are the same in all processes."""
     part = state.part if grouped else ALONE
     augmented = augment(images, settings.augment, state.balance.strength, state.rng, part)
-    return state.discriminator(augmented, labels, grouped)  # type: ignore[no-any-return]
+    return judge(state.discriminator, torch.is_grad_enabled())(augmented, labels, grouped)
+
+
+def judge(discriminator: Discriminator, once: bool) -> Callable[..., Verdicts]:
+    """The discriminator, compiled where it is; as it was written where its gradient is to be differentiated again, which compiled
+    code cannot, or where there is none, which is too rare to be compiled for."""
+    return discriminator if once else discriminator.forward
+
+
+@contextmanager
+def frozen(network: torch.nn.Module) -> Iterator[None]:
+    """Without gradients for its weights, which compiled code computes whether they are asked for or not."""
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad_(True)
 
 
 def memorization(state: TrainingState, data: TrainingData, conditioning: float, settings: FitSettings) -> Tensor | None:
@@ -186,7 +206,8 @@ def discriminator_step(
     penalize = state.step % settings.penalty_interval == 0
     seen_real.requires_grad_(penalize and settings.r1_weight > 0)
     seen_fake.requires_grad_(penalize and settings.r2_weight > 0)
-    on_real, on_fake = state.discriminator(seen_real, labels), state.discriminator(seen_fake, labels)
+    ask = judge(state.discriminator, once=not (seen_real.requires_grad or seen_fake.requires_grad))
+    on_real, on_fake = ask(seen_real, labels), ask(seen_fake, labels)
     adversarial = LOSSES[settings.loss].discriminator
     loss = adversarial(on_real.unconditional, on_fake.unconditional)
     loss = loss + conditioning * adversarial(on_real.conditional, on_fake.conditional)
@@ -263,7 +284,8 @@ def generator_step(
 
     `fake` (N, C, H, W) is the generator's output for `noise`, with its graph; `real` pairs with it.
     """
-    on_fake = see(state, fake, labels, settings)
+    with frozen(state.discriminator):
+        on_fake = see(state, fake, labels, settings)
     adversarial, pairs = LOSSES[settings.loss].generator, LOSSES[settings.loss].pairs
     with torch.no_grad():
         on_real = see(state, real, labels, settings) if pairs else on_fake

@@ -23,6 +23,7 @@ from ..sessions import LOCK, command_again, sole, sweep
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import FREE
+from .compiled import settle_compile
 from .following import follow
 from .judge import train_judge
 from .member import build_state, clear, halves, network_shape, train_member, trained_steps
@@ -162,6 +163,7 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
     resolved = settle_mirror(resolved, few, len(images.class_names))
     images = label_unlabeled(folder.data, images, resolved, device)
     resolved = settle_networks(resolved, images, device)
+    resolved = compile_where_it_pays(resolved, images, device)
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=False))
@@ -372,7 +374,7 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
     widths: tuple[int, ...] = (DEFAULT_WIDTH,) if settings.width == "auto" else (settings.width,)
     if settings.width == "auto" and settings.steps is None:
         widths = WIDTHS[device.type]
-    settings = settings.model_copy(update={"width": widths[0]})
+    settings = settings.model_copy(update={"width": widths[0], "compile": False})
     cores = current().cores(num_cores()) if device.type == "cpu" else 1
     candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
     paces: dict[int, float] = {}
@@ -400,6 +402,18 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
     say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
     found = {"threads": threads, "width": settings.width, "precision": settings.precision}
     return recipe.model_copy(update={"fit": recipe.fit.model_copy(update=found)})
+
+
+def compile_where_it_pays(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
+    """The recipe with `fit.compile` settled, once the threads, the width and the precision are."""
+
+    def measure(settings: FitSettings) -> float:
+        member = STRATEGIES[settings.strategy](len(images.class_names))[0]
+        data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
+        return measure_pace(data, member, settings, device, settings.threads or 1)
+
+    compiled = settle_compile(recipe.fit, device, current().world, measure)
+    return recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"compile": compiled})})
 
 
 def settled(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:
