@@ -405,7 +405,10 @@ def bars_of(images: dict[str, Any], traps: dict[str, Any]) -> Iterator[Bar]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--work", type=Path, default=Path("hostile"), help="a folder for what is made and removed again"
+        "--work",
+        type=Path,
+        default=Path("runs/hostile"),
+        help="a folder for what is made; what is there is not made again",
     )
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--traps", type=int, help="so many of them, drawn; all by default")
