@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..cluster import SHARED_CORES
 from ..data.cache import prepare
 from ..data.check import CheckReport, format_report
 from ..devices import resolve_device, resolve_precision
@@ -17,13 +18,15 @@ from ..runs import RunFolder
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import remember, save_state
+from .crew import num_jobs
 from .judge import train_judge
 from .member import STEPS_SHARE, build_state, is_checkpoint, network_shape, save_networks, snapshot, take_checkpoint
 from .record import save_samples
+from .shares import judged, split_images, training_data
 from .steps import TrainingData, conditioning_at, train_step
-from .strategies import STRATEGIES, Member, member_steps
+from .strategies import STRATEGIES, Member, length_of, makespan, member_steps, waves
 from .symmetry import MIN_IMAGES, NUM_FOLDS
-from .training import judged, settle_networks, settled, split_images, training_data
+from .training import settle_networks, settled
 from .validation import Reference
 
 WARM_UP, TIMED = 6, 20  # steps
@@ -41,7 +44,8 @@ class Estimate:
     seconds_per_step: float
     steps: int
     seconds: float  # at most: a training that gains nothing any more ends sooner
-    memory: int | None  # bytes of the process at its peak; None where the system does not tell
+    jobs: int  # GANs at a time, each in a process of its own
+    memory: int | None  # bytes of these processes at their peak; None where the system does not tell
     disk: int  # bytes of the run
     disk_peak: int  # and of its folder while it trains
 
@@ -85,10 +89,18 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
         training = training_data(split, members[0], mirror)
         costs = measure(folder, training, reference, members[0], settings, device, dtype)
         disk = sum(path.stat().st_size for path in folder.data.iterdir())
-    steps = settings.steps or max(1, round(STEPS_SHARE * settings.budget / costs.step))
-    own = [member_steps(member, steps) for member in members]
-    moments = [checkpoints_of(count, member, settings) for count, member in zip(own, members, strict=True)]
-    training_time = choosing + judging + sum(own) * costs.step + sum(moments) * costs.checkpoint
+    jobs = num_jobs(settings, members, device)
+    beside = SHARED_CORES if jobs > 1 and settings.cluster is None else 1.0
+    steps = settings.steps or max(
+        1, round(STEPS_SHARE * settings.budget / (costs.step * beside * length_of(members, jobs)))
+    )
+    own = {member: member_steps(member, steps) for member in members}
+    moments = {member: checkpoints_of(count, member, settings) for member, count in own.items()}
+    durations = [
+        [own[member] * costs.step + moments[member] * costs.checkpoint for member in group] for group in waves(members)
+    ]
+    training_time = choosing + judging + beside * makespan(durations, jobs)
+    memory = peak_memory()
     disk += len(members) * (costs.networks + costs.sheet)
     return Estimate(
         recipe=settled(resolved, images.image_size, device, steps),
@@ -99,9 +111,10 @@ def estimate_fit(data: str | Path, *, recipe: RecipeLike = None) -> Estimate:
         seconds_per_step=costs.step,
         steps=steps,
         seconds=reading + (training_time if settings.steps else max(settings.budget, choosing + judging)),
-        memory=peak_memory(),
+        jobs=jobs,
+        memory=memory and memory * (1 + jobs if jobs > 1 else 1),  # beside the workers, the process that waits for them
         disk=disk,
-        disk_peak=disk + max(moments) * costs.networks + costs.state,
+        disk_peak=disk + jobs * (max(moments.values()) * costs.networks + costs.state),
     )
 
 
@@ -167,6 +180,7 @@ def format_bytes(count: int) -> str:
 def format_estimate(estimate: Estimate) -> str:
     """The resolved settings, the class table and the cost, for people."""
     size, seconds = estimate.image_size, format_duration(estimate.seconds)
+    several = f", {estimate.jobs} GANs at a time" if estimate.jobs > 1 else ""
     memory = "" if estimate.memory is None else f", {format_bytes(estimate.memory)} of memory"
     return "\n".join(
         [
@@ -177,7 +191,7 @@ def format_estimate(estimate: Estimate) -> str:
             "",
             f"training images: {sum(estimate.counts.values())} in {len(estimate.counts)} classes, "
             f"{size} x {size} px, {estimate.channels} channels",
-            f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {seconds} in all{memory}, "
+            f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {seconds} in all{several}{memory}, "
             f"{format_bytes(estimate.disk)} on disk ({format_bytes(estimate.disk_peak)} while it trains)",
         ]
     )

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from ..classify.training import Diet, train_classifier
+from ..cluster import SHARED_CORES
 from ..devices import resolve_device
 from ..progress import format_duration, track
 from ..recipe import load_recipe
@@ -25,7 +26,6 @@ from .units import gan_name
 
 PROBE_UPDATES = 30
 LEAST = 8  # updates of an arm, whatever the budget says
-SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
 
 
 @dataclass(frozen=True)
