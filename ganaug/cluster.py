@@ -31,7 +31,7 @@ def as_done(
     """The function's results, in the order in which they are done: from so many processes of this machine, from the cluster at that
     address, or whatever `joblib.parallel_config` says around the call. `look` is called again and again while they are waited for.
 
-    What a lost worker of a cluster was at, another one does again. Raises `GanaugError`, with `again` as the way to go on, where a worker
+    What a lost worker of a cluster was at, another one does again. Raises `GanaugError`, with `again` as the end of the sentence, where a worker
     of this machine dies, and where all those of a cluster are gone."""
     begun = False
     try:
@@ -48,13 +48,14 @@ def as_done(
                 yield result
     except TerminatedWorkerError:
         raise GanaugError(
-            f"a worker process died, perhaps for want of memory. What was finished is kept: {again}, with fewer --jobs."
+            "a worker process died, perhaps for want of memory, of which fewer --jobs need less. What was finished is kept; "
+            f"{again}"
         ) from None
     except TimeoutError:  # joblib's
         if cluster is None or begun:
             raise
         raise GanaugError(
-            f"no worker has come to the cluster {cluster} within {WORKERS_TIMEOUT} seconds. Start some, and {again}."
+            f"no worker has come to the cluster {cluster} within {WORKERS_TIMEOUT} seconds. Start some; {again}"
         ) from None
 
 
@@ -138,8 +139,8 @@ def _lookout(client: Any, address: str, again: str) -> Callable[[], None]:
                 seen = now
         if now - seen > WORKERS_GONE:
             raise GanaugError(
-                f"the cluster {address} has had no workers for {now - seen:.0f} seconds. What was finished is kept: start "
-                f"workers, and {again}."
+                f"the cluster {address} has had no workers for {now - seen:.0f} seconds. What was finished is kept. Start "
+                f"workers; {again}"
             )
 
     return look

@@ -80,9 +80,9 @@ def train_apart(
             listener.listen()
         shares = [(member, listeners[member.name].share) for member in members]
         note = ", ".join(f"{member.name} {int(100 * share)} %" for member, share in shares if 0 < share < 1)
-        advance(done + 100 * sum(member.share * share for member, share in shares), note)
+        advance(min(99.9, done + 100 * sum(member.share * share for member, share in shares)), note)
 
-    with _cleared(stop, *(listener.path for listener in listeners.values())), signals_wait() as has_come:
+    with _forgotten(folder, members), signals_wait() as has_come:
 
         def look() -> None:
             nonlocal looked
@@ -108,15 +108,19 @@ def train_apart(
 
 
 @contextmanager
-def _cleared(*files: Path) -> Iterator[None]:
-    """Without these files before and after."""
-    for file in files:
-        file.unlink(missing_ok=True)
+def _forgotten(folder: RunFolder, members: Sequence[Member]) -> Iterator[None]:
+    """What was said before the block is gone in it, and what was said in it after it."""
+    forget(folder, members)
     try:
         yield
     finally:
-        for file in files:
-            file.unlink(missing_ok=True)
+        forget(folder, members)
+
+
+def forget(folder: RunFolder, members: Sequence[Member]) -> None:
+    """Removes what processes at work have said to each other."""
+    for file in (folder.root / STOP, *(folder.member(member.name) / TOLD for member in members)):
+        file.unlink(missing_ok=True)
 
 
 def _in_worker(train: Callable[..., Any], root: Path, member: Member, *arguments: Any) -> Exception | None:

@@ -1,5 +1,6 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
+import copy
 import shlex
 import time
 from contextlib import nullcontext
@@ -22,7 +23,7 @@ from ..sessions import LOCK, launcher, sole, sweep
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import FREE
-from .crew import num_jobs, threads_to_try, train_apart
+from .crew import forget, num_jobs, threads_to_try, train_apart
 from .following import follow
 from .judge import Judge, train_judge
 from .member import build_state, clear, network_shape, train_member, trained_steps
@@ -167,6 +168,7 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
     write_text(folder.recipe, dump_recipe(settled(resolved, images.image_size, device, total)))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=True))
     folder.plan.unlink(missing_ok=True)
+    forget(folder, members)
 
 
 def label_unlabeled(folder: Path, images: ImageSet, recipe: Recipe, device: torch.device) -> ImageSet:
@@ -216,7 +218,7 @@ def train_members(
     jobs = num_jobs(settings, members, device)
     left = max(LEAST_LEFT * settings.budget, settings.budget - (time.monotonic() - begun))
     settings = settings.model_copy(update={"budget": left / length_of(members, jobs)})
-    shared = (recipe.model_copy(update={"fit": settings}), judge, dtype)
+    shared = (recipe.model_copy(update={"fit": settings}), copy.deepcopy(judge).cpu(), dtype)
     again = f"go on with: ganaug {shlex.join(['fit', source, '--out', str(folder.root), '--resume'])}"
     done = 100 * sum(member.share for member in members if trained_steps(folder, member.name) is not None)
     expected = None if settings.steps else left * (1 - done / 100)
@@ -225,7 +227,10 @@ def train_members(
         for group in waves(members):
             missing = [member for member in group if trained_steps(folder, member.name) is None]
             if missing and (min(jobs, len(missing)) > 1 or settings.cluster is not None):
-                say(f"{min(jobs, len(missing))} of {len(missing)} GANs at a time, {settings.threads or 1} threads each")
+                where = f" on {settings.cluster}" if settings.cluster else ""
+                say(
+                    f"{min(jobs, len(missing))} GANs at a time{where}, each a process with fit.threads={settings.threads}"
+                )
                 train_apart(_train_apart, folder, missing, shared, jobs, settings.cluster, again, done, advance)
             for member in group:
                 steps = trained_steps(folder, member.name)
@@ -249,7 +254,8 @@ def _train_apart(root: Path, member: Member, recipe: Recipe, judge: Judge, dtype
     device, images = resolve_device(settings.device), load(folder.data)
     split = split_images(images, recipe, device)
     few = judged(split[0], len(images.class_names), settings.seed)
-    reference, data = Reference(judge, few, split[1]), training_data(split, member, recipe.data.mirror)
+    reference = Reference(judge.to(device), few, split[1])
+    data = training_data(split, member, recipe.data.mirror)
     total = settings.steps or planned_total(folder)
     train_member(folder, member, data, reference, settings, total and member_steps(member, total), dtype)
 

@@ -148,7 +148,7 @@ def in_parallel(
         return
     threads = torch.get_num_threads()
     try:
-        yield from as_done(function, arguments, num_jobs(settings), settings.cluster, "repeat the command")
+        yield from as_done(function, arguments, num_jobs(settings), settings.cluster, "repeat the command.")
     finally:
         torch.set_num_threads(threads)  # a single job runs in this process
 
