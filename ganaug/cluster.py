@@ -31,8 +31,8 @@ def as_done(
     """The function's results, in the order in which they are done: from so many processes of this machine, from the cluster at that
     address, or whatever `joblib.parallel_config` says around the call. `look` is called again and again while they are waited for.
 
-    What a lost worker of a cluster was at, another one does again. Raises `GanaugError`, with `again` as the end of the sentence, where a worker
-    of this machine dies, and where all those of a cluster are gone."""
+    What a lost worker of a cluster was at, another one does again. Raises `GanaugError`, which ends in `again`, where a worker of this
+    machine dies, and where all those of a cluster are gone."""
     begun = False
     try:
         with _backend(jobs, cluster, again) as (count, watch):
