@@ -18,7 +18,7 @@ from ..devices import num_cores
 from ..errors import GanaugError
 from ..progress import Advance, Listener, told_in
 from ..runs import RunFolder
-from ..sessions import LOCK, Stopped, signals_wait, sole, stops_with
+from ..sessions import LOCK, Stopped, signals_raise, signals_wait, sole, stops_with
 from ..settings import FitSettings
 from .ranks import current
 from .strategies import Member, waves
@@ -128,11 +128,14 @@ def _in_worker(train: Callable[..., Any], root: Path, member: Member, *arguments
     folder = RunFolder(root)
     path, stop = folder.member(member.name), root / STOP
     try:
-        with sole(path / LOCK, path), stops_with(stop), told_in(path / TOLD):
+        with stops_with(stop), signals_raise(), sole(path / LOCK, path), told_in(path / TOLD):
             if not stop.exists():
                 train(root, member, *arguments)
     except Stopped:
-        pass
+        if not stop.exists():  # a signal to this process; where it came to all, it is not told of
+            return GanaugError(
+                f"the process that trained {member.name} was stopped. What was finished is kept; go on with --resume."
+            )
     except EXPECTED as error:
         return error
     return None
