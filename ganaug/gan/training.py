@@ -93,6 +93,8 @@ def _share_out(recipe: Recipe, part: Part) -> Recipe:
     if part.world == 1:
         return recipe
     settings, mixes = recipe.fit, recipe.fit.family == "mixing"
+    if settings.cluster is not None:
+        raise GanaugError("torchrun's processes train one GAN together. Leave out fit.cluster, or start ganaug alone.")
     multiple = SPREAD_GROUP * part.world * (RECONSTRUCTED if mixes else 1)
     if settings.batch_size % multiple:
         raise GanaugError(
