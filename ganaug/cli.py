@@ -98,7 +98,7 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
 @main.command(short_help="Train the GAN on your images.")
 @click.argument("data", type=PATH)
 @click.option("--out", type=PATH, help="The run's folder, new or empty.")
-@settings("fit.budget", "fit.steps", *FIT_SETTINGS, *DATA_SETTINGS)
+@settings("fit.budget", "fit.steps", *FIT_SETTINGS, "fit.jobs", "fit.cluster", *DATA_SETTINGS)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in --out.")
 @click.option(
     "-n",

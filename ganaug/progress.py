@@ -1,6 +1,7 @@
 """Progress for people: a bar with ETA on a terminal, plain lines elsewhere, silence in a library that did not ask; and a sign of life
 in a folder, for who looks from elsewhere."""
 
+import json
 import logging
 import os
 import socket
@@ -28,6 +29,8 @@ SIGN_INTERVAL = 3.0  # and between two signs of life
 MEASURED_SHARE = 0.25  # of a step, from which on its own pace counts alone, and not what was expected of it
 BAR_WIDTH = 24  # characters
 
+Tell = Callable[[dict[str, Any]], None]
+_told: ContextVar[Tell | None] = ContextVar("told", default=None)
 _signed: ContextVar[Path | None] = ContextVar("signed", default=None)  # the folder that gets them
 
 
@@ -161,7 +164,9 @@ def _shown(step: Step) -> Iterator[Show]:
     """Shows the step wherever somebody looks; also while it has nothing new to say, so that nobody takes it for dead."""
     with ExitStack() as stack:
         shows: list[Show] = []
-        if LOGGER.isEnabledFor(logging.INFO):
+        if (tell := _told.get()) is not None:
+            shows.append(_tellings(step, tell))
+        elif LOGGER.isEnabledFor(logging.INFO):
             draws = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
             shows.append(stack.enter_context(_bar(step)) if draws else _plain_lines(step))
         if (folder := _signed.get()) is not None:
@@ -231,6 +236,81 @@ def leave_sign(folder: Path, content: dict[str, Any]) -> None:
     with suppress(OSError):
         if folder.is_dir():
             write_json(folder / STATUS, {**content, **process})
+
+
+class _Passing(logging.Handler):
+    """Passes on what a thread says."""
+
+    def __init__(self, tell: Tell, thread: int) -> None:
+        super().__init__()
+        self.tell, self.spoken_in = tell, thread
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self.spoken_in:
+            self.tell({"level": record.levelno, "said": record.getMessage()})
+
+
+@contextmanager
+def told_in(path: Path) -> Iterator[None]:
+    """What is said in the block, and how far what is tracked there has come, goes into the file, a line of JSON each, for another process
+    that listens; see `Listener`."""
+    level = LOGGER.level
+    with path.open("a", encoding="utf-8") as file:
+
+        def tell(content: dict[str, Any]) -> None:
+            file.write(json.dumps(content) + "\n")
+            file.flush()
+
+        handler = _Passing(tell, threading.get_ident())
+        token = _told.set(tell)
+        LOGGER.addHandler(handler)
+        LOGGER.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            LOGGER.setLevel(level)
+            LOGGER.removeHandler(handler)
+            _told.reset(token)
+
+
+def _tellings(step: Step, tell: Tell) -> Show:
+    last = 0.0
+
+    def show() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= BEAT or (step.done >= step.total and step.told > last):
+            last = now
+            tell({"share": step.done / step.total})
+
+    return show
+
+
+@dataclass
+class Listener:
+    """Reads what another process has `told_in` a file, as far as it has told it."""
+
+    path: Path
+    share: float = 0.0  # done of what it was at last
+    read: int = 0  # bytes
+
+    def listen(self) -> None:
+        """Says what the other has said since, and notes how far it is."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.read)
+                new = file.read()
+        except OSError:  # it has not begun
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        self.read += len(whole)
+        for line in whole.splitlines():
+            with suppress(ValueError):  # half a line, where a process was killed and another has gone on
+                content = json.loads(line)
+                if "said" in content:
+                    LOGGER.log(content["level"], "%s", content["said"])
+                else:
+                    self.share = content["share"]
 
 
 def _plain_lines(step: Step) -> Show:

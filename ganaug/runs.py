@@ -42,7 +42,9 @@ class RunFolder:
     recipe.yaml         the resolved settings, which reproduce the run
     check.json          what the check of the data found
     data/               the decoded images and their index (data/cache.py)
-    members/NAME/       generator.safetensors (EMA), discriminator.safetensors, member.json, metrics.csv, state.pt (to resume)
+    plan.json           while a training with a budget is under way: how many steps it will take (gan/planning.py)
+    members/NAME/       generator.safetensors (EMA), discriminator.safetensors, member.json, metrics.csv, state.pt (to resume),
+                        told.jsonl (what a process of its own says while it trains: gan/crew.py)
     samples/            a grid of samples at intervals
     tensorboard/NAME/   the same, and the metrics, as TensorBoard events; where they were asked for
     curation/           classifiers of the real images that judge synthetic ones (synthesis/referees.py)
@@ -61,6 +63,10 @@ class RunFolder:
     @property
     def check(self) -> Path:
         return self.root / "check.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
 
     @property
     def data(self) -> Path:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ LOOK_INTERVAL = 0.5
 BEGUN = "there is something to go on with"  # a note at errors that ended the work in a folder which is not empty
 HALF = re.compile(r"\..+\.\d+\.tmp")  # a file that runs.written_whole was writing
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_sign: ContextVar[Path | None] = ContextVar("sign", default=None)
 
 
 class Stopped(KeyboardInterrupt):
@@ -116,8 +119,14 @@ def signals_raise() -> Iterator[None]:
 @contextmanager
 def signals_wait() -> Iterator[Callable[[], bool]]:
     """SIGINT and SIGTERM wait in the block, which asks the function that is yielded whether one has come, and raise `Stopped` when it
-    ends well. A second one does not wait."""
+    ends well. A second one does not wait. Where the file of `stops_with` appears, it is as if SIGTERM had come."""
     came: list[int] = []
+    sign = _sign.get()
+
+    def has_come() -> bool:
+        if not came and sign is not None and sign.exists():
+            came.append(signal.SIGTERM)
+        return bool(came)
 
     def note(number: int, frame: object) -> None:
         if came:
@@ -125,9 +134,22 @@ def signals_wait() -> Iterator[Callable[[], bool]]:
         came.append(number)
 
     with _handled(note):
-        yield lambda: bool(came)
+        yield has_come
     if came:
         raise Stopped(came[0])
+
+
+@contextmanager
+def stops_with(sign: Path) -> Iterator[None]:
+    """Work in the block that waits for signals ends where the file appears, too: how a process stops others, on whatever machine.
+    Ctrl-C, which a terminal sends to all of them, is left to that process."""
+    token = _sign.set(sign)
+    try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # and stays ignored: the process is a worker
+        yield
+    finally:
+        _sign.reset(token)
 
 
 def _raise(number: int, frame: object) -> None:

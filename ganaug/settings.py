@@ -178,7 +178,22 @@ class FitSettings(Settings):
         "auto", description=f"{PRECISION} On a CPU both are measured where threads or width are."
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads; by default as many as a short measurement finds fastest."
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads of each GAN's training; by default as many as a short measurement finds fastest of those that are "
+        "free for it.",
+    )
+    jobs: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="GANs at a time, a process each, where a strategy has several; by default as many as the cores allow, one on a "
+        "GPU. Under torchrun one.",
+    )
+    cluster: str | None = Field(
+        None,
+        description="Address of a Dask scheduler, e.g. tcp://host:8786, whose workers train the GANs; they need the run's folder.",
     )
     compile: Literal["auto"] | bool = Field(
         "auto",

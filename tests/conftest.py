@@ -12,7 +12,7 @@ from hypothesis import settings
 from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS
 
 import ganaug.study.pieces
-from ganaug.gan import training
+from ganaug.gan import crew, training
 from ganaug.gan.training import fit
 from ganaug.pipeline import write_digits
 from ganaug.synthesis.synthesize import synthesize
@@ -47,7 +47,7 @@ def no_handler_of_coverage():
 def one_core():
     """The program sees a single core: nothing runs in parallel, and what a test patches is what runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (training, ganaug.study.pieces):
+        for stage in (training, crew, ganaug.study.pieces):
             patch.setattr(stage, "num_cores", lambda: 1)
         torch.set_num_threads(1)
         yield

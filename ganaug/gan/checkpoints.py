@@ -62,17 +62,8 @@ Logged = dict[str, list[torch.Tensor]]  # what the steps since the last row of m
 
 BLOCK = 1024  # images of which a hash is made at a time
 # Of the settings, what does not decide how a training goes on.
-FREE = {
-    "budget",
-    "steps",
-    "device",
-    "threads",
-    "compile",
-    "log_interval",
-    "sample_interval",
-    "checkpoint_interval",
-    "tensorboard",
-}
+FREE = {"budget", "steps", "device", "threads", "jobs", "cluster", "compile"}
+FREE |= {"log_interval", "sample_interval", "checkpoint_interval", "tensorboard"}
 
 
 def owner_of(name: str, shape: dict[str, Any], settings: FitSettings, data: TrainingData) -> str:

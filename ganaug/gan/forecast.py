@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..cluster import SHARED_CORES
 from ..data.cache import prepare
 from ..data.check import CheckReport, format_report
 from ..devices import resolve_device, resolve_precision
@@ -18,6 +19,7 @@ from ..runs import RunFolder
 from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import remember, save_state
+from .crew import num_jobs
 from .judge import train_judge
 from .member import (
     STEPS_SHARE,
@@ -32,10 +34,11 @@ from .member import (
 )
 from .ranks import Part, current, planned
 from .record import save_samples
+from .shares import judged, split_images, training_data
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
-from .strategies import STRATEGIES, Member, member_steps
+from .strategies import STRATEGIES, Member, length_of, makespan, member_steps, waves
 from .symmetry import MIN_IMAGES, NUM_FOLDS
-from .training import compile_where_it_pays, judged, settle_networks, settled, share_out, split_images, training_data
+from .training import compile_where_it_pays, settle_networks, settled, share_out
 from .validation import Reference
 
 WARM_UP, TIMED = 6, 20  # steps
@@ -53,8 +56,9 @@ class Estimate:
     seconds_per_step: float
     steps: int
     seconds: float  # at most: a training that gains nothing any more ends sooner
-    memory: int | None  # bytes of the process at its peak; None where the system does not tell
-    gpu_memory: int | None  # and of its GPU; None where it has none
+    jobs: int  # GANs at a time, each in a process of its own
+    memory: int | None  # bytes of these processes at their peak; None where the system does not tell
+    gpu_memory: int | None  # and of the GPU that one of them uses; None where it has none
     disk: int  # bytes of the run
     disk_peak: int  # and of its folder while it trains
     processes: int = 1  # that share each batch; time and memory were measured in one, with its part of it
@@ -108,10 +112,18 @@ def _estimate(data: str | Path, resolved: Recipe, part: Part) -> Estimate:
         own_part = settings.model_copy(update={"batch_size": settings.batch_size // part.world})
         costs = measure(folder, training, reference, members[0], own_part, device, dtype)
         disk = sum(path.stat().st_size for path in folder.data.iterdir())
-    steps = settings.steps or max(1, round(STEPS_SHARE * settings.budget / costs.step))
-    own = [member_steps(member, steps) for member in members]
-    moments = [checkpoints_of(count, member, settings) for count, member in zip(own, members, strict=True)]
-    training_time = choosing + judging + sum(own) * costs.step + sum(moments) * costs.checkpoint
+    jobs = num_jobs(settings, members, device)
+    beside = SHARED_CORES if jobs > 1 and settings.cluster is None else 1.0
+    steps = settings.steps or max(
+        1, round(STEPS_SHARE * settings.budget / (costs.step * beside * length_of(members, jobs)))
+    )
+    own = {member: member_steps(member, steps) for member in members}
+    moments = {member: checkpoints_of(count, member, settings) for member, count in own.items()}
+    durations = [
+        [own[member] * costs.step + moments[member] * costs.checkpoint for member in group] for group in waves(members)
+    ]
+    training_time = choosing + judging + beside * makespan(durations, jobs)
+    memory = peak_memory()
     disk += len(members) * (costs.networks + costs.sheet)
     return Estimate(
         recipe=settled(resolved, images.image_size, device, steps),
@@ -122,10 +134,11 @@ def _estimate(data: str | Path, resolved: Recipe, part: Part) -> Estimate:
         seconds_per_step=costs.step,
         steps=steps,
         seconds=reading + (training_time if settings.steps else max(settings.budget, choosing + judging)),
-        memory=peak_memory(),
+        jobs=jobs,
+        memory=memory and memory * (1 + jobs if jobs > 1 else 1),  # beside the workers, the process that waits for them
         gpu_memory=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None,
         disk=disk,
-        disk_peak=disk + max(moments) * costs.networks + costs.state,
+        disk_peak=disk + jobs * (max(moments.values()) * costs.networks + costs.state),
         processes=part.world,
     )
 
@@ -212,6 +225,7 @@ def format_bytes(count: int) -> str:
 def format_estimate(estimate: Estimate) -> str:
     """The resolved settings, the class table and the cost, for people."""
     size, seconds = estimate.image_size, format_duration(estimate.seconds)
+    several = f", {estimate.jobs} GANs at a time" if estimate.jobs > 1 else ""
     memory = "" if estimate.memory is None else f", {format_bytes(estimate.memory)} of memory"
     more = [] if estimate.gpu_memory is None else [f"on the GPU: {format_bytes(estimate.gpu_memory)} of its memory"]
     if estimate.processes > 1:
@@ -226,7 +240,7 @@ def format_estimate(estimate: Estimate) -> str:
             "",
             f"training images: {sum(estimate.counts.values())} in {len(estimate.counts)} classes, "
             f"{size} x {size} px, {estimate.channels} channels",
-            f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {seconds} in all{memory}, "
+            f"estimate: {estimate.steps} steps of {1000 * estimate.seconds_per_step:.0f} ms, {seconds} in all{several}{memory}, "
             f"{format_bytes(estimate.disk)} on disk ({format_bytes(estimate.disk_peak)} while it trains)",
             *more,
         ]

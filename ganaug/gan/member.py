@@ -36,6 +36,7 @@ from .compiled import compile_networks
 from .convergence import duality_gap
 from .mixing import AnyGenerator, MixingGenerator
 from .networks import SPREAD_GROUP, Discriminator, Generator
+from .planning import planned_steps, settle_plan
 from .ranks import ALONE, Part, current, share_norms
 from .record import Metrics, save_samples
 from .steps import TrainingData, TrainingState, conditioning_at, train_step
@@ -145,8 +146,9 @@ def train_member(
 ) -> int:
     """Trains the member to its end, from its last checkpoint if there is one; returns its number of steps.
 
-    With `steps` None the member's share of the budget settles them: by its pace, once PLAN_SHARE of that time is over.
-    Nothing that the networks learn before then depends on the number, so that the same number repeats the training.
+    With `steps` None the member's share of the budget settles them: by its pace, once PLAN_SHARE of that time is over, unless another
+    member, beside which it trains, has settled those of the run by then. Nothing that the networks learn before then depends on the
+    number, so that the same number repeats the training.
     """
     path = folder.member(member.name)
     path.mkdir(parents=True, exist_ok=True)
@@ -162,6 +164,7 @@ def train_member(
     owner = owner_of(member.name, shape, settings, data)
     if (path / "state.pt").is_file():
         good, logged = load_state(path / "state.pt", state, owner)
+        state.steps = state.steps or steps
     elif member.parent is not None:
         start_from_parent(state, *load_member(folder, member.parent))
         good = remember(state)
@@ -222,9 +225,8 @@ def run_steps(
     with closing(board), track(label, 100, percent_done(state, budget), " %") as advance, signals_wait() as has_come:
         while not has_ended(state) and not has_come():
             begun = time.monotonic()
-            if state.steps is None and state.step > 0 and state.seconds >= PLAN_SHARE * budget:
-                plan_steps(state, budget, settings)
-                say(f"fit {member.name}: {state.steps} steps fit into {format_duration(budget)}")
+            if state.steps is None and state.step > 0:
+                settle_steps(state, folder, member, budget, settings)
             conditioning = conditioning_of(state, member, settings)
             state.part.tell(("step", conditioning))
             told = if_it_fits(partial(train_step, state, data, settings, conditioning, dtype), state)
@@ -288,6 +290,18 @@ def if_it_fits(action: Callable[[], T], state: TrainingState) -> T | None:
 
 def has_ended(state: TrainingState) -> bool:
     return state.step == state.steps or has_stalled(state.checkpoints)
+
+
+def settle_steps(state: TrainingState, folder: RunFolder, member: Member, budget: float, settings: FitSettings) -> None:
+    """As another member of the run has settled them; else by the member's own pace, once PLAN_SHARE of its budget is over."""
+    steps = planned_steps(folder, member)
+    if steps is None and state.seconds >= PLAN_SHARE * budget:
+        plan_steps(state, budget, settings)
+        assert state.steps is not None
+        steps = settle_plan(folder, member, state.steps)
+        say(f"fit {member.name}: {steps} steps fit into {format_duration(budget)}")
+    if steps is not None:
+        state.steps = max(steps, state.step + 1)
 
 
 def plan_steps(state: TrainingState, budget: float, settings: FitSettings) -> None:

@@ -1,6 +1,7 @@
 """How the classes are shared out among GANs. A strategy is a function from the number of classes to the members to train."""
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import GanaugError, suggest
@@ -60,9 +61,41 @@ def members_of(strategy: str, num_classes: int) -> tuple[Member, ...]:
     return STRATEGIES[strategy](num_classes)
 
 
+def waves(members: Sequence[Member]) -> list[tuple[Member, ...]]:
+    """The members in groups, in the order of their training: those of a group need nothing but members of earlier ones."""
+    found: list[tuple[Member, ...]] = []
+    done: set[str | None] = {None}
+    while ready := tuple(member for member in members if member.parent in done and member.name not in done):
+        found.append(ready)
+        done |= {member.name for member in ready}
+    return found
+
+
+def makespan(groups: Sequence[Sequence[float]], jobs: int) -> float:
+    """How long the whole takes, `jobs` at a time, where the members of each group (of `waves`) take so long."""
+    whole = 0.0
+    for durations in groups:
+        ends = [0.0] * jobs
+        for duration in durations:
+            heapq.heapreplace(ends, ends[0] + duration)
+        whole += max(ends)
+    return whole
+
+
+def length_of(members: Sequence[Member], jobs: int) -> float:
+    """How long the run takes, `jobs` members at a time, relative to one after another: up to 1."""
+    return round(makespan([[member.share for member in group] for group in waves(members)], jobs), 9)
+
+
 def member_steps(member: Member, total_steps: int) -> int:
     """The member's steps of a run of `total_steps`."""
     return max(1, round(member.share * total_steps))
+
+
+def total_steps(member: Member, steps: int) -> int:
+    """Steps of the run in which the member has so many: inverts `member_steps`."""
+    total = round(steps / member.share)
+    return next(candidate for candidate in (total, total + 1, total - 1) if member_steps(member, candidate) == steps)
 
 
 def generating_member(members: tuple[Member, ...], class_index: int) -> Member:

@@ -1,6 +1,8 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
+import copy
 import math
+import shlex
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -12,7 +14,6 @@ import torch
 
 from ..data.cache import ImageSet, load, prepare, resplit, verify_source
 from ..data.source import refuse_inside
-from ..data.split import draw, hold_out
 from ..data.unlabeled import IMAGES, INDEX, UNKNOWN, save_labels
 from ..devices import num_cores, resolve_device, resolve_precision
 from ..errors import GanaugError
@@ -24,17 +25,19 @@ from ..settings import FitSettings, Recipe
 from .board import load_writer
 from .checkpoints import FREE
 from .compiled import settle_compile
+from .crew import forget, num_jobs, threads_to_try, train_apart
 from .following import follow
-from .judge import train_judge
+from .judge import Judge, train_judge
 from .member import build_state, clear, halves, network_shape, train_member, trained_steps
 from .networks import SPREAD_GROUP
+from .planning import planned_total
 from .ranks import Part, current, joined, restarted
 from .selftraining import SURE, self_train
+from .shares import judged, split_images, to_tensors, training_data
 from .steps import RECONSTRUCTED, TrainingData, train_step
-from .stored import StoredImages, resident_bytes
-from .strategies import STRATEGIES, Member, member_steps
+from .strategies import STRATEGIES, Member, length_of, member_steps, total_steps, waves
 from .symmetry import settle_mirror
-from .validation import LabeledTensors, Reference, TrainingImages, only
+from .validation import Reference
 
 NUM_TIMED_STEPS = 6  # after as many to warm up
 WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
@@ -42,8 +45,6 @@ DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
 CLEARLY_FASTER = 0.9  # of the other's time: what two measurements of the same may differ by decides nothing
 ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
 LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
-JUDGED, HELD_OUT = 2048, 512  # images at most that a training is judged by: to learn from, and held out
-MIN_TO_HOLD_OUT = 5  # training images of a class, of which one may be spared
 
 
 def fit(data: str | Path, out: str | Path, *, recipe: RecipeLike = None, resume: bool = False) -> Path:
@@ -95,6 +96,8 @@ def share_out(recipe: Recipe, part: Part) -> Recipe:
     if part.world == 1:
         return recipe
     settings, mixes = recipe.fit, recipe.fit.family == "mixing"
+    if settings.cluster is not None:
+        raise GanaugError("torchrun's processes train one GAN together. Leave out fit.cluster, or start ganaug alone.")
     multiple = SPREAD_GROUP * part.world * (RECONSTRUCTED if mixes else 1)
     if settings.batch_size % multiple:
         raise GanaugError(
@@ -139,7 +142,7 @@ def _refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed
         save_labels(target.data, of_run.unlabeled.files, of_run.unlabeled.labels)
         images = load(target.data)
     data = recipe.data.model_copy(update={} if same else {"mirror": info.get("mirror") or recipe.data.mirror})
-    own = {"seed": seed, "threads": 1, "device": device, "tensorboard": False}
+    own = {"seed": seed, "threads": 1, "jobs": 1, "cluster": None, "device": device, "tensorboard": False}
     fit_settings = recipe.fit.model_copy(update=own)
     again = recipe.model_copy(update={"data": data, "fit": fit_settings})
     if target.recipe.is_file():
@@ -167,9 +170,11 @@ def train_run(folder: RunFolder, source: str, images: ImageSet, resolved: Recipe
     write_text(folder.recipe, dump_recipe(resolved))
     members = STRATEGIES[resolved.fit.strategy](len(images.class_names))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=False))
-    total_steps = train_members(folder, members, images, resolved, device, begun)
-    write_text(folder.recipe, dump_recipe(settled(resolved, images.image_size, device, total_steps)))
+    total = train_members(folder, members, images, resolved, device, begun, source)
+    write_text(folder.recipe, dump_recipe(settled(resolved, images.image_size, device, total)))
     write_json(folder.info, _describe_run(source, images, resolved, members, asked, complete=True))
+    folder.plan.unlink(missing_ok=True)
+    forget(folder, members)
 
 
 def label_unlabeled(folder: Path, images: ImageSet, recipe: Recipe, device: torch.device) -> ImageSet:
@@ -198,13 +203,16 @@ def train_members(
     recipe: Recipe,
     device: torch.device,
     begun: float,
+    source: str,
 ) -> int:
-    """Trains every member that is not trained yet, in order; returns the steps of the whole run.
+    """Trains every member that is not trained yet, in order, several at a time where `num_jobs` says so; returns the steps of the whole
+    run.
 
-    With a budget, the first member's pace settles the steps of all; what was spent since `begun` (on the clock of
-    `time.monotonic`) counts.
+    With a budget, each member's is such that the whole takes as long: of members that train beside each other, as many times their share
+    as there are at work. The pace of the first to use up PLAN_SHARE of its own, which it measures beside the others, settles the steps of
+    all. What was spent since `begun` (on the clock of `time.monotonic`) counts.
     """
-    settings = recipe.fit
+    settings, total = recipe.fit, recipe.fit.steps or planned_total(folder)
     torch.set_num_threads(settings.threads or 1)
     dtype = resolve_precision(settings.precision, device)
     split = split_images(images, recipe, device)
@@ -213,98 +221,49 @@ def train_members(
     few = judged(train, num_classes, settings.seed)
     judge = train_judge(few.images, few.labels, num_classes, mirror, settings.seed, dtype, settings.augment)
     reference = Reference(judge, few, held_out)
-    left = settings.budget - (time.monotonic() - begun)
-    settings = settings.model_copy(update={"budget": max(LEAST_LEFT * settings.budget, left)})
-    total_steps = settings.steps
-    shares = np.cumsum([0.0, *(100 * member.share for member in members)]).round(6).tolist()
-    trained = [trained_steps(folder, member.name) for member in members]
-    num_trained = next((number for number, done in enumerate(trained) if done is None), len(members))
-    expected = None if settings.steps else settings.budget * (1 - shares[num_trained] / 100)
-    several = track(f"fit {len(members)} GANs", 100, shares[num_trained], " %", expected)
-    with several if len(members) > 1 else nullcontext() as advance:
-        for number, (member, done) in enumerate(zip(members, trained, strict=True), start=1):
-            if done is None:
-                data = training_data(split, member, mirror)
-                steps = total_steps and member_steps(member, total_steps)
-                done = train_member(folder, member, data, reference, settings, steps, dtype)
-            clear(folder.member(member.name))  # an interruption may have left it
-            total_steps = total_steps or _total_of(member, done)
-            if advance is not None:
-                advance(shares[number])
-    assert total_steps is not None  # there is at least one member
-    return total_steps
+    jobs = num_jobs(settings, members, device)
+    left = max(LEAST_LEFT * settings.budget, settings.budget - (time.monotonic() - begun))
+    settings = settings.model_copy(update={"budget": left / length_of(members, jobs)})
+    shared = (recipe.model_copy(update={"fit": settings}), copy.deepcopy(judge).cpu(), dtype)
+    again = f"go on with: ganaug {shlex.join(['fit', source, '--out', str(folder.root), '--resume'])}"
+    done = 100 * sum(member.share for member in members if trained_steps(folder, member.name) is not None)
+    expected = None if settings.steps else left * (1 - done / 100)
+    several = track(f"fit {len(members)} GANs", 100, done, " %", expected)
+    with several if len(members) > 1 else nullcontext(lambda done, note="": None) as advance:
+        for group in waves(members):
+            missing = [member for member in group if trained_steps(folder, member.name) is None]
+            if missing and (min(jobs, len(missing)) > 1 or settings.cluster is not None):
+                where = f" on {settings.cluster}" if settings.cluster else ""
+                say(
+                    f"{min(jobs, len(missing))} GANs at a time{where}, each a process with fit.threads={settings.threads}"
+                )
+                train_apart(_train_apart, folder, missing, shared, jobs, settings.cluster, again, done, advance)
+            for member in group:
+                steps = trained_steps(folder, member.name)
+                if steps is None:
+                    data = training_data(split, member, mirror)
+                    steps = train_member(
+                        folder, member, data, reference, settings, total and member_steps(member, total), dtype
+                    )
+                clear(folder.member(member.name))  # an interruption may have left it
+                total = total or planned_total(folder) or total_steps(member, steps)
+                done += 100 * member.share * (member in missing)
+                advance(min(100.0, round(done, 6)))
+    assert total is not None  # there is at least one member
+    return total
 
 
-def split_images(images: ImageSet, recipe: Recipe, device: torch.device) -> tuple[TrainingImages, LabeledTensors]:
-    """The images to train on, with those of the unlabeled ones whose labels were found, and those held out to judge the training
-    by, on the device; the former on disk, where they are more than `resident_bytes`.
-
-    The data's own validation split, where it has one; else `fit.validation` of every class of at least MIN_TO_HOLD_OUT
-    training images, where groups stay on one side; HELD_OUT of either at most, drawn alike from all classes. The test split is in
-    neither.
-    """
-    train, held_out = images.indices("train"), images.indices("valid")
-    each = max(1, HELD_OUT // len(images.class_names))  # of a class
-    if not len(held_out) and recipe.fit.validation > 0:
-        labels, groups = images.labels[train], np.unique(images.group_numbers()[train], return_inverse=True)[1]
-        small = np.bincount(labels, minlength=len(images.class_names))[labels] < MIN_TO_HOLD_OUT
-        spared = np.flatnonzero(~np.isin(groups, groups[small]))  # whole groups without an image of a small class
-        asked = draw(labels[spared], math.ceil(each / recipe.fit.validation), recipe.fit.seed)
-        spared = spared[np.isin(groups[spared], groups[spared[asked]])]
-        if len(spared):
-            chosen = hold_out(labels[spared], groups[spared], recipe.fit.validation, recipe.fit.seed)
-            held_out = train[spared[chosen]]
-            train = np.setdiff1d(train, held_out)
-    if len(held_out) > HELD_OUT:
-        held_out = held_out[draw(images.labels[held_out], each, recipe.fit.seed)]
-    held_out_ones = to_tensors(images, held_out, device)
-    sure = images.unlabeled is not None and images.unlabeled.labels is not None
-    if (
-        isinstance(images.images, np.memmap)
-        and images.images[:1].nbytes * len(train) > resident_bytes(device)
-        and not sure
-    ):
-        stored = StoredImages(images.images, torch.from_numpy(train), device)
-        return TrainingImages(stored, torch.from_numpy(images.labels[train])), held_out_ones
-    labeled = to_tensors(images, train, device)
-    if images.unlabeled is None:
-        return TrainingImages(labeled.images, labeled.labels), held_out_ones
-    pixels, found = (torch.from_numpy(part) for part in images.unlabeled.sure())
-    more = torch.cat([labeled.images, pixels.to(device)])
-    return TrainingImages(more, torch.cat([labeled.labels, found])), held_out_ones
-
-
-def judged(train: TrainingImages, num_classes: int, seed: int) -> LabeledTensors:
-    """Those that judges learn from and generated images are compared with: all, or JUDGED drawn alike from all classes."""
-    rows = torch.arange(len(train.labels))
-    if len(rows) > JUDGED:
-        rows = torch.from_numpy(draw(train.labels.numpy(), max(1, JUDGED // num_classes), seed))
-    elif isinstance(train.images, torch.Tensor):
-        return LabeledTensors(train.images, train.labels)
-    return LabeledTensors(train.images[rows.to(train.images.device)], train.labels[rows])
-
-
-def to_tensors(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> LabeledTensors:
-    """Those rows of the images, on the device."""
-    if isinstance(images.images, np.memmap):
-        pixels = StoredImages(images.images, torch.from_numpy(rows), device)[torch.arange(len(rows))]
-    else:
-        pixels = torch.from_numpy(np.asarray(images.images[rows])).to(device)
-    return LabeledTensors(pixels, torch.from_numpy(images.labels[rows]))
-
-
-def training_data(split: tuple[TrainingImages, LabeledTensors], member: Member, mirror: str) -> TrainingData:
-    """What a member learns from: the images of its classes."""
-    images, held_out = split[0].images, only(split[1], member.classes)
-    kept = torch.isin(split[0].labels, torch.tensor(member.classes))
-    labels = split[0].labels[kept]
-    if not kept.all():
-        images = images.part(kept) if isinstance(images, StoredImages) else images[kept.to(images.device)]
-    rows = tuple(torch.where(labels == k)[0] for k in member.classes)
-    network_labels = torch.zeros(max(member.classes) + 1, dtype=torch.int64)
-    network_labels[list(member.classes)] = torch.tensor(member.labels)
-    others = (held_out.images, network_labels[held_out.labels]) if len(held_out.labels) else None
-    return TrainingData(images, rows, member.labels, mirror, others)
+def _train_apart(root: Path, member: Member, recipe: Recipe, judge: Judge, dtype: torch.dtype) -> None:
+    """`train_member` in a process of its own, from the run's folder alone."""
+    folder, settings = RunFolder(root), recipe.fit
+    torch.set_num_threads(settings.threads or 1)
+    device, images = resolve_device(settings.device), load(folder.data)
+    split = split_images(images, recipe, device)
+    few = judged(split[0], len(images.class_names), settings.seed)
+    reference = Reference(judge.to(device), few, split[1])
+    data = training_data(split, member, recipe.data.mirror)
+    total = settings.steps or planned_total(folder)
+    train_member(folder, member, data, reference, settings, total and member_steps(member, total), dtype)
 
 
 def measure_pace(
@@ -369,14 +328,15 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
     settings = recipe.fit
     if settings.threads is not None and settings.width != "auto":
         return recipe
-    member = STRATEGIES[settings.strategy](len(images.class_names))[0]
+    members = STRATEGIES[settings.strategy](len(images.class_names))
+    member = members[0]
     data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
     widths: tuple[int, ...] = (DEFAULT_WIDTH,) if settings.width == "auto" else (settings.width,)
     if settings.width == "auto" and settings.steps is None:
         widths = WIDTHS[device.type]
     settings = settings.model_copy(update={"width": widths[0], "compile": False})
     cores = current().cores(num_cores()) if device.type == "cpu" else 1
-    candidates = [settings.threads] if settings.threads else sorted({1, max(1, cores // 2), cores})
+    candidates = [settings.threads] if settings.threads else threads_to_try(settings, members, device, cores)
     paces: dict[int, float] = {}
     with track("measuring the speed", len(candidates) + len(widths)) as advance:
         for count in candidates:
@@ -392,11 +352,13 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
             pace_of_plain = measure_pace(data, member, plain, device, threads)
             if pace_of_plain < CLEARLY_FASTER * pace:
                 settings, pace = plain, pace_of_plain
+        jobs = num_jobs(settings.model_copy(update={"threads": threads}), members, device)
+        length = length_of(members, jobs)
         for done, width in enumerate(widths[1:], start=len(paces) + 1):
             wider = settings.model_copy(update={"width": width})
             pace_of_wider = measure_pace(data, member, wider, device, threads)
             advance(done + 1)
-            if settings.budget * member.share / pace_of_wider < ENOUGH_STEPS:
+            if settings.budget * member.share / length / pace_of_wider < ENOUGH_STEPS:
                 break
             settings, pace = wider, pace_of_wider
     say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
@@ -454,11 +416,6 @@ def _differences(stored: Recipe, wanted: Recipe) -> str:
         before, after = getattr(stored, stage).model_dump(), getattr(wanted, stage).model_dump()
         found += [f"{stage}.{key} {before[key]!r} -> {after[key]!r}" for key in before if before[key] != after[key]]
     return ", ".join(found)
-
-
-def _total_of(member: Member, steps: int) -> int:
-    total = round(steps / member.share)
-    return next(candidate for candidate in (total, total + 1, total - 1) if member_steps(member, candidate) == steps)
 
 
 def _describe_run(

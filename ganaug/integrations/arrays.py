@@ -176,7 +176,13 @@ def settle_recipe(recipe: RecipeLike, steps: int | None, budget: str | float | N
     for name in FILE_SETTINGS:
         if getattr(resolved.data, name) is not None:
             raise ArrayError(f"data.{name} speaks of files, and X is an array. Leave it out, or use ganaug.fit.")
-    fit = resolved.fit.model_copy(update=changes)
+    if resolved.fit.cluster is not None:
+        raise ArrayError(
+            "fit.cluster needs a folder that its workers see, and X is an array. Leave it out, or use ganaug.fit."
+        )
+    fit = resolved.fit.model_copy(
+        update=changes | {"jobs": 1}
+    )  # others would find no prepared images in the run's folder
     if fit.steps is not None:
         settled = {
             "threads": fit.threads or torch.get_num_threads(),

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from ..classify.training import Diet, train_classifier
+from ..cluster import SHARED_CORES
 from ..devices import resolve_device
 from ..errors import GanaugError
 from ..progress import format_duration, track
@@ -27,7 +28,6 @@ from .units import gan_name
 PROBE_UPDATES = 30
 LEAST = 8  # updates of an arm, whatever the budget says
 LARGEST = 2**53  # of a number that is believed
-SHARED_CORES = 1.2  # a training beside others on the same machine takes so many times as long as one alone
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import os
-import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,27 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from joblib.parallel import get_active_backend
 from torch import nn
 
 from ..classify.backbones import LEAST_SIZE, OWN, build_classifier, build_torchvision
 from ..classify.training import Mixing, Training, predict, train_classifier
+from ..cluster import as_done
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
 from ..progress import track
 from ..runs import load_tensors, save_tensors, written_whole
-from ..sessions import end_with
 from ..settings import CompareSettings
 from .arms import ARMS
 from .material import Material, Sources
 
 NO_MIXING = Mixing(ratio=0.0, weight=0.0, real_only_share=0.0)
-PROCESSES = "use processes of one thread each, dask worker --nworkers N --nthreads 1, so that the same seeds give the same numbers."
-WORKERS_TIMEOUT = 120  # seconds for the first worker of a cluster to appear
-WORKERS_GONE = 60.0  # seconds without any worker after which a study on a cluster ends
-LOOK_INTERVAL = 1.0  # seconds between two looks at its workers
 
 
 @dataclass(frozen=True)
@@ -153,105 +143,20 @@ def train_pieces(
 def in_parallel(
     function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], count: int, settings: CompareSettings
 ) -> Iterator[Any]:
-    """The function's results, in the order in which they are done: on this machine's cores, `settings.cluster`, or whatever
-    `joblib.parallel_config` says around the call. A piece whose worker dies is done again by another one of a cluster. Raises `GanaugError`
-    where a worker of this machine dies, and where all those of a cluster are gone."""
+    """The `count` results as they are done, on this machine's cores or `settings.cluster`; see `as_done`."""
     if not count:
         return
-    threads, begun = torch.get_num_threads(), False
+    threads = torch.get_num_threads()
     try:
-        with _backend(settings) as (jobs, look):
-            for result in _Watched(look, n_jobs=jobs, return_as="generator_unordered")(
-                delayed(_beside)(os.getpid(), function, *argument) for argument in arguments
-            ):
-                begun = True
-                yield result
-    except TerminatedWorkerError:
-        raise GanaugError(
-            "a worker process died, perhaps for want of memory. What was finished is kept: repeat the command, with fewer --jobs."
-        ) from None
-    except TimeoutError:  # joblib's
-        if settings.cluster is None or begun:
-            raise
-        raise GanaugError(
-            f"no worker has come to the cluster {settings.cluster} within {WORKERS_TIMEOUT} seconds. Start some, and repeat the command."
-        ) from None
+        yield from as_done(function, arguments, num_jobs(settings), settings.cluster, "repeat the command.")
     finally:
         torch.set_num_threads(threads)  # a single job runs in this process
-
-
-def _beside(parent: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """In a worker."""
-    end_with(parent)
-    return function(*arguments)
 
 
 def num_jobs(settings: CompareSettings) -> int:
     """Trainings at a time on this machine."""
     on_cpu = resolve_device(settings.device).type == "cpu"
     return (settings.jobs or num_cores()) if on_cpu else 1
-
-
-@contextmanager
-def _backend(settings: CompareSettings) -> Iterator[tuple[int, Callable[[], None]]]:
-    """How many trainings at a time, and what is to be called while they are waited for."""
-    if settings.cluster is None:
-        backend = get_active_backend()[0]
-        if getattr(backend, "uses_threads", False) or not getattr(backend, "supports_return_generator", False):
-            name = type(backend).__name__.removesuffix("Backend").lower()
-            raise GanaugError(
-                f"joblib's {name} backend cannot train a study; leave it at loky, or use dask: {PROCESSES}"
-            )
-        yield num_jobs(settings), lambda: None
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise GanaugError("compare.cluster needs Dask: pip install 'ganaug[cluster]'.") from None
-    try:
-        client = Client(settings.cluster, timeout=WORKERS_TIMEOUT)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise GanaugError(f"the cluster {settings.cluster} does not answer: {error}.") from None
-    threads = client.nthreads()  # type: ignore[no-untyped-call]
-    if any(count > 1 for count in threads.values()):
-        client.close()  # type: ignore[no-untyped-call]
-        raise GanaugError(f"the cluster {settings.cluster} has workers of several threads: {PROCESSES}")
-    with client, parallel_config(backend="dask", wait_for_workers_timeout=WORKERS_TIMEOUT):
-        yield -1, _lookout(client, settings.cluster)
-
-
-class _Watched(Parallel):  # type: ignore[misc]
-    """Calls `look` again and again while it waits for results, which ends with what that raises."""
-
-    def __init__(self, look: Callable[[], None], **options: Any) -> None:
-        super().__init__(**options)
-        self.look = look
-
-    def _wait_retrieval(self) -> bool:
-        self.look()
-        return bool(super()._wait_retrieval())
-
-
-def _lookout(client: Any, address: str) -> Callable[[], None]:
-    """What raises `GanaugError`, if called often, once the cluster has had no workers for WORKERS_GONE seconds: Dask waits for ever."""
-    looked = seen = time.monotonic()
-
-    def look() -> None:
-        nonlocal looked, seen
-        now = time.monotonic()
-        if now - looked < LOOK_INTERVAL:
-            return
-        looked = now
-        with suppress(OSError):  # a scheduler that does not answer knows of no workers
-            if client.nthreads():
-                seen = now
-        if now - seen > WORKERS_GONE:
-            raise GanaugError(
-                f"the cluster {address} has had no workers for {now - seen:.0f} seconds. What was finished is kept: start "
-                "workers, and repeat the command."
-            )
-
-    return look
 
 
 def read_weights_of(folder: Path, name: str) -> Weights:

@@ -16,8 +16,8 @@ from ..data.images import Pixels, decode, match_channels, resize
 from ..data.source import ImageFile, Source, open_source
 from ..devices import num_cores, resolve_device
 from ..errors import GanaugError
+from ..gan.shares import to_tensors
 from ..gan.symmetry import settle_mirror
-from ..gan.training import to_tensors
 from ..measures import Features, coverage, density, kid, precision
 from ..progress import Advance, track
 from ..recipe import RecipeLike, load_recipe

@@ -19,8 +19,9 @@ from ganaug.data.cache import load
 from ganaug.data.images import decode
 from ganaug.gan import forecast, member, record, training
 from ganaug.gan.forecast import estimate_fit, format_estimate
+from ganaug.gan.shares import split_images, training_data
 from ganaug.gan.strategies import STRATEGIES, member_steps
-from ganaug.gan.training import fit, split_images, training_data
+from ganaug.gan.training import fit
 from ganaug.runs import RunFolder, open_run
 from ganaug.settings import FitSettings
 from ganaug.synthesis.synthesize import synthesize

@@ -14,8 +14,9 @@ from ganaug import load_recipe
 from ganaug.data.cache import ImageSet, load
 from ganaug.data.images import encode_png, to_float, to_uint8
 from ganaug.gan import steps, training
+from ganaug.gan.shares import MIN_TO_HOLD_OUT, split_images, training_data
 from ganaug.gan.strategies import STRATEGIES
-from ganaug.gan.training import MIN_TO_HOLD_OUT, fit, split_images, training_data
+from ganaug.gan.training import fit
 from ganaug.gan.validation import LabeledTensors, Reference, validate
 
 

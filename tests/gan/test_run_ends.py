@@ -9,7 +9,7 @@ from interruptions import member_of, metrics_of, set_pace, take_four_checkpoints
 from safetensors.torch import load_file
 from small import CLASS_NAMES, files_of, weights_of, with_settings
 
-from ganaug.gan import member, training
+from ganaug.gan import member, shares, training
 from ganaug.gan.strategies import STRATEGIES, member_steps
 from ganaug.gan.training import fit
 from ganaug.runs import open_run
@@ -128,7 +128,7 @@ def test_a_mixing_run_keeps_the_training_images_of_each_class_but_none_held_out(
     folder, _ = open_run(run)
     weights = load_file(run / "members/joint/generator.safetensors")
     images, recipe = training.load(folder.data), training.load_recipe(folder.recipe)
-    train, held_out = training.split_images(images, recipe, weights["images"].device)
+    train, held_out = shares.split_images(images, recipe, weights["images"].device)
     assert weights["counts"].tolist() == [int((train.labels == k).sum()) for k in range(3)]
     stored = {image.numpy().tobytes() for image in weights["images"]}
     assert stored == {image.numpy().tobytes() for image in train.images}

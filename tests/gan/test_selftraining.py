@@ -10,7 +10,8 @@ from ganaug.data.images import encode_png
 from ganaug.errors import GanaugError
 from ganaug.gan import selftraining, training
 from ganaug.gan.selftraining import self_train
-from ganaug.gan.training import fit, refit, split_images
+from ganaug.gan.shares import split_images
+from ganaug.gan.training import fit, refit
 from ganaug.gan.validation import LabeledTensors
 from ganaug.pipeline import run as run_all
 from ganaug.recipe import load_recipe

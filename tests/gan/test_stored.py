@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from small import weights_of, with_settings
 
-from ganaug.gan import checkpoints, steps, training
+from ganaug.gan import checkpoints, shares, steps
+from ganaug.gan.shares import judged
 from ganaug.gan.steps import TrainingData
 from ganaug.gan.stored import StoredImages
-from ganaug.gan.training import fit, judged
+from ganaug.gan.training import fit
 from ganaug.gan.validation import TrainingImages
 from ganaug.settings import FitSettings
 
@@ -39,7 +40,7 @@ def test_a_training_from_disk_is_the_same_training(tiny_run, digits, tmp_path, m
 def test_judges_see_a_bounded_sample_drawn_alike_from_all_classes(tmp_path, monkeypatch):
     images, labels = stored(tmp_path), torch.tensor([0, 0, 0, 0, 1, 1])
     assert torch.equal(judged(TrainingImages(images, labels), 2, 0).labels, labels)
-    monkeypatch.setattr(training, "JUDGED", 4)
+    monkeypatch.setattr(shares, "JUDGED", 4)
     few = judged(TrainingImages(images, labels), 2, 0)
     assert few.labels.tolist() == [0, 0, 1, 1] and few.images[2:, 0, 0, 0].tolist() == [9, 11]
 

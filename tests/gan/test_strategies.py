@@ -2,8 +2,7 @@
 
 import pytest
 
-from ganaug.gan.strategies import STRATEGIES, generating_member, member_steps
-from ganaug.gan.training import _total_of
+from ganaug.gan.strategies import STRATEGIES, generating_member, length_of, makespan, member_steps, total_steps, waves
 from ganaug.settings import FitSettings
 
 CASES = [(name, num_classes) for name in STRATEGIES for num_classes in (1, 2, 3, 7, 10, 43)]
@@ -58,7 +57,7 @@ def test_steps_and_total_are_inverse(name, num_classes):
     """What a budget settles for the first member, and the total then written down, give that member the same steps again."""
     first = STRATEGIES[name](num_classes)[0]
     for steps in (1, 2, 3, 5, 17, 100, 999, 12345):
-        assert member_steps(first, _total_of(first, steps)) == steps
+        assert member_steps(first, total_steps(first, steps)) == steps
 
 
 @pytest.mark.parametrize(("name", "num_classes"), CASES)
@@ -67,3 +66,21 @@ def test_steps_add_up_to_the_total(name, num_classes):
     steps = [member_steps(member, 5000) for member in members]
     assert min(steps) >= 1
     assert sum(steps) == pytest.approx(5000, abs=len(members) / 2)
+
+
+@pytest.mark.parametrize(("name", "num_classes"), CASES)
+def test_waves_hold_every_member_once_after_its_parent(name, num_classes):
+    members, before = STRATEGIES[name](num_classes), {None}
+    for group in waves(members):
+        assert {member.parent for member in group} <= before
+        before |= {member.name for member in group}
+    assert sum(len(group) for group in waves(members)) == len(members) == len(before) - 1
+    assert length_of(members, 1) == 1
+    assert length_of(members, 1000) == pytest.approx(sum(group[0].share for group in waves(members)))
+
+
+def test_how_long_several_at_a_time_take():
+    assert makespan([[3.0], [1.0, 1.0, 2.0]], 2) == 6.0
+    assert makespan([[3.0], [1.0, 1.0, 2.0]], 1) == 7.0
+    assert length_of(STRATEGIES["per-class"](3), 2) == pytest.approx(2 / 3)
+    assert length_of(STRATEGIES["specialised"](4), 2) == pytest.approx(0.8)

@@ -109,6 +109,7 @@ def test_what_is_no_image_is_refused(row_shape, image_shape, message):
     [
         ({"fit": {"stps": 3}}, None, "did you mean fit.steps?"),
         ({"data": {"limit_per_class": 3}}, None, "data.limit_per_class speaks of files"),
+        ({"fit": {"cluster": "tcp://127.0.0.1:1"}}, None, "fit.cluster needs a folder that its workers see"),
         ({}, "soon", "expected a duration"),
     ],
 )

@@ -9,6 +9,7 @@ import joblib
 import pytest
 from small import TINY
 
+import ganaug.cluster as cluster_module
 from ganaug import GanaugError
 from ganaug.runs import read_json
 from ganaug.settings import CompareSettings
@@ -68,7 +69,7 @@ def slowly(number):
 
 def test_a_cluster_without_workers_is_not_waited_for_for_ever(monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(pieces, "WORKERS_GONE", 1.0)
+    monkeypatch.setattr(cluster_module, "WORKERS_GONE", 1.0)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=50
     ) as cluster:
@@ -78,7 +79,7 @@ def test_a_cluster_without_workers_is_not_waited_for_for_ever(monkeypatch):
         cluster.scale(0)
         with pytest.raises(GanaugError, match=r"has had no workers for \d+ seconds\. What was finished is kept"):
             list(finished)
-        monkeypatch.setattr(pieces, "WORKERS_TIMEOUT", 1)
+        monkeypatch.setattr(cluster_module, "WORKERS_TIMEOUT", 1)
         with pytest.raises(GanaugError, match=r"no worker has come to the cluster .* within 1 seconds"):
             list(pieces.in_parallel(slowly, [(1,)], 1, settings))
         cluster.scale(2)
@@ -96,7 +97,7 @@ def test_several_processes_change_nothing(tiny_run, tiny_synthetic, tmp_path):
 def test_threads_are_refused_since_they_share_one_random_stream(tiny_run, tiny_synthetic, tmp_path):
     few = {"compare": SETTINGS | {"seeds": 2, "updates": 4}}
     for backend in ("threading", "multiprocessing"):
-        said = rf"joblib's {backend} backend cannot train a study.*--nthreads 1"
+        said = rf"joblib's {backend} backend cannot train in parallel.*--nthreads 1"
         with joblib.parallel_config(backend=backend), pytest.raises(GanaugError, match=said):
             compare(tiny_run, tmp_path / backend, synthetic=tiny_synthetic, recipe=few)
     distributed = pytest.importorskip("distributed")
@@ -110,7 +111,7 @@ def test_threads_are_refused_since_they_share_one_random_stream(tiny_run, tiny_s
 
 def test_a_cluster_that_does_not_answer_is_named(tiny_run, tiny_synthetic, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(pieces, "WORKERS_TIMEOUT", 1)
+    monkeypatch.setattr(cluster_module, "WORKERS_TIMEOUT", 1)
     settings = SETTINGS | {"cluster": "tcp://127.0.0.1:1"}
     with pytest.raises(GanaugError, match=r"the cluster tcp://127\.0\.0\.1:1 does not answer"):
         compare(tiny_run, tmp_path / "study", synthetic=tiny_synthetic, recipe={"compare": settings})
