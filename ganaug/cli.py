@@ -1,5 +1,6 @@
 """The command line: one thin command for each stage. Nothing heavy is imported until a command runs."""
 
+import io
 import json
 import logging
 import sys
@@ -50,6 +51,12 @@ def show(text: str) -> None:
     click.echo(printable(text, keep="\n"))
 
 
+def show_json(value: Any) -> None:
+    """Prints JSON for programs, in which a terminal finds nothing to obey either."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
 @click.group(
     cls=Ganaug,
     epilog=FIRST_SESSION,
@@ -89,7 +96,7 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
 
     found = run_check(data)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        show_json(found.to_json())
     else:
         show(format_report(found))
     ctx.exit(found.exit_code)
@@ -257,7 +264,7 @@ def audit(
 
     found = run_audit(synthetic, real, out, recipe=gather(recipe, overrides, options), device=device)
     if as_json:
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        show_json(found)
     else:
         show(format_audit(found))
 
@@ -376,7 +383,12 @@ def predict(classifier: Path, images: Path, out: Path | None, device: str) -> No
 
     table = run_predict(classifier, images, out, device=device)
     if out is None:
-        write_csv(table, sys.stdout)
+        text = io.StringIO()
+        write_csv(table, text)
+        if sys.stdout.isatty():
+            show(text.getvalue().rstrip("\n"))
+        else:
+            click.echo(text.getvalue(), nl=False)
     else:
         show(f"{len(table)} predictions in {out}")
 

@@ -51,9 +51,11 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], jobs: in
         # comes, of a network that is gone, keeps nobody who wants to end.
         ending = threading.Thread(target=pool.shutdown, daemon=True)
         ending.start()
-        ending.join(LONG_PATIENCE)
-        if ending.is_alive():
-            pool.shutdown(kill_workers=True)
+        try:
+            ending.join(LONG_PATIENCE)
+        finally:  # also where a second signal comes
+            if ending.is_alive():
+                pool.shutdown(kill_workers=True)
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RUN_KEYS = ("class_names", "counts", "source", "strategy", "members")  # what later stages read of run.json
 NETWORKS = ("generator", "discriminator")  # the names of a member's files of weights
 STATUS = "status.json"  # what a process is doing in a folder of a run or a study, while it does; see progress.py
-MAX_RECORD = 2**26  # bytes of a JSON file or a journal
+MAX_RECORD = 2**28  # bytes of a JSON file or a journal
 MAX_WEIGHTS = 2**32  # of a file of tensors whose network is not known
 MAX_HEADER = 2**20  # of what stands before them, where it is
 MAX_STATE = 2**33  # of a training that goes on
@@ -134,24 +134,24 @@ def refuse_paths(path: Path, names: Any) -> None:
 
 
 def refuse_special(folder: Path) -> None:
-    """Raises `GanaugError` where anything in the folder, or behind a link in it, is neither a file nor a folder: who opens a pipe waits
-    until somebody writes into it."""
-    for here, _, names in os.walk(folder):
-        for path in (Path(here, name) for name in names):
-            if not path.is_file() and path.exists() and not path.is_dir():
-                raise GanaugError(f"{path} is no regular file. Remove it.")
+    """Raises `GanaugError` where anything of a run that later stages read is neither a file nor a folder: who opens a pipe waits until
+    somebody writes into it."""
+    deeper = (path for place in ("data", "members", "curation") for path in (folder / place).rglob("*"))
+    for path in (*folder.glob("*"), *deeper):
+        if not path.is_file() and path.exists() and not path.is_dir():
+            raise GanaugError(f"{path} is no regular file. Remove it.")
 
 
 def read_regular(path: Path, most: int) -> bytes:
     """All bytes of a file. Raises `OSError` if it cannot be read, has more than `most` bytes, or is no regular file: others may have no
     end, or no beginning."""
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode):
+    if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is no regular file")
-    if state.st_size > most:
-        raise OSError(f"it has more than {most:,} bytes")
     with path.open("rb") as file:
-        return file.read(state.st_size)  # of /proc, where all files are of size 0, nothing
+        size = os.fstat(file.fileno()).st_size  # of this one: another may just have taken its place
+        if size > most:
+            raise OSError(f"it has more than {most:,} bytes")
+        return file.read(size)  # of /proc, where all files are of size 0, nothing
 
 
 @contextmanager
@@ -309,7 +309,10 @@ def save_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]") -> str:
 
 def checkpoint_of(path: Path) -> str:
     """What names a file of weights in a manifest: the first 16 hex digits of its SHA-256."""
-    return _digest(read_regular(path, MAX_WEIGHTS))
+    try:
+        return _digest(read_regular(path, MAX_WEIGHTS))
+    except OSError as error:
+        raise GanaugError(f"the weights {path} cannot be read: {error}") from None
 
 
 def num_bytes(module: "torch.nn.Module") -> int:

@@ -52,9 +52,9 @@ def save_halfway(folder: Path, request: str, halfway: Halfway) -> None:
         np.savez(file, text=text, **arrays)
 
 
-def load_halfway(folder: Path, request: str, counts: Mapping[str, int], num_real: int) -> Halfway | None:
+def load_halfway(folder: Path, request: str, counts: Mapping[str, int]) -> Halfway | None:
     """What was saved, once all that it does not count is removed; None where there is nothing to go on with. Of the file nothing is
-    believed that its writer could not have written for a request of these `counts` by class, of a run of `num_real` training images: its
+    believed that its writer could not have written for a request of these `counts` by class: its
     names are those of files that are cut and removed. Raises `GanaugError` for a damaged file, one of a newer ganaug, and a folder with
     links."""
     path = folder / NAME
@@ -70,7 +70,7 @@ def load_halfway(folder: Path, request: str, counts: Mapping[str, int], num_real
                 )
             if found["request"] != request:
                 return None
-            tallies = [_tally_of(k, values, stored, num_real) for k, values in enumerate(found["tallies"])]
+            tallies = [_tally_of(k, values, stored) for k, values in enumerate(found["tallies"])]
         if [(tally.class_name, tally.asked) for tally in tallies] != list(counts.items()):
             raise ValueError("its classes are not those of the request")
         shards = parse_shards(found["shards"])
@@ -116,7 +116,7 @@ def refuse_halfway(folder: Path, what: str = "") -> None:
         )
 
 
-def _tally_of(k: int, values: Mapping[str, Any], stored: Mapping[str, Any], num_real: int) -> Tally:
+def _tally_of(k: int, values: Mapping[str, Any], stored: Mapping[str, Any]) -> Tally:
     """Raises `KeyError`, `TypeError` or `ValueError` unless they are those of a tally."""
     pairs = [
         Pair(**{**pair, "image": stored[f"{k}-pair-{p}"], "reasons": tuple(map(str, pair["reasons"]))})
@@ -149,7 +149,6 @@ def _tally_of(k: int, values: Mapping[str, Any], stored: Mapping[str, Any], num_
             and isinstance(pair.file, str)
             and isinstance(pair.relative, float)
             and isinstance(pair.distance, float)
-            and pair.nearest < num_real
             and pair.image.ndim == 3
             and pair.image.dtype == np.uint8
         ):

@@ -33,6 +33,8 @@ def rebuild(run: str | Path, manifest: str | Path, out: str | Path, *, device: s
     """
     folder, info = open_run(run)
     path = Path(manifest) / NAME if Path(manifest).is_dir() else Path(manifest)
+    if path.exists() and not path.is_file():
+        raise GanaugError(f"{path} is no regular file. Give a manifest, or the folder of one.")
     table = read_rows(path)
     table = table[table["source"] == "synthetic"]
     if "kept" in table:

@@ -211,6 +211,8 @@ def fill_folder(partial: Path, request: Request, halfway: Halfway, identity: str
             write_images(made, tallies, write, store, save)
         elif any(request.counts.values()):
             curator = open_curator(request.folder, request.recipe, request.device)
+            if any(pair.nearest >= len(curator.real.files) for tally in tallies for pair in tally.pairs):
+                raise GanaugError(f"{partial / NAME} is damaged. Delete {partial} and repeat the command.")
             write_images(make_tested(request, curator, tallies), tallies, write, store, save)
             write_findings(partial, request, curator, tallies)
         for row in real:
@@ -287,7 +289,7 @@ def describe_request(request: Request) -> str:
 def open_halfway(partial: Path, identity: str, request: Request) -> Halfway:
     """Where an interrupted synthesis of the same request stood, or the beginning. Raises `GanaugError` where the folder holds one of
     another request."""
-    found = load_halfway(partial, identity, request.counts, sum(request.real_counts.values()))
+    found = load_halfway(partial, identity, request.counts)
     if found is not None:
         say(f"going on after {sum(tally.kept for tally in found.tallies):,} images")
         return found

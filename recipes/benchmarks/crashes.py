@@ -261,7 +261,7 @@ def commands_in(work: Path, place: Path) -> dict[str, tuple[str, ...]]:
     with_recipe, many = ("--recipe", str(recipe)), ("--per-class", str(PER_CLASS))
     return {
         "fit": ("fit", str(data), "--out", run, *with_recipe),
-        "fit per class": ("fit", str(data), "--out", run, "--strategy", "per-class", *with_recipe),
+        "fit per class": ("fit", str(data), "--out", run, "--strategy", "per-class", "--jobs", "1", *with_recipe),
         "synthesize": ("synthesize", run, "--out", made, *many, *with_recipe),
         "synthesize tested": ("synthesize", run, "--out", made, "--per-class", "4", "--recipe", str(tested)),
         "shards": ("synthesize", run, "--out", made, *many, "--raw", "--shards", *with_recipe),
