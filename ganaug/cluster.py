@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from joblib.parallel import get_active_backend
 
 from .errors import GanaugError
@@ -46,7 +46,7 @@ def as_done(
             ):
                 begun = True
                 yield result
-    except TerminatedWorkerError:
+    except BrokenProcessPool:
         raise GanaugError(
             "a worker process died, perhaps for want of memory, of which fewer --jobs need less. What was finished is kept; "
             f"{again}"

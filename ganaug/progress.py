@@ -255,22 +255,24 @@ def told_in(path: Path) -> Iterator[None]:
     """What is said in the block, and how far what is tracked there has come, goes into the file, a line of JSON each, for another process
     that listens; see `Listener`."""
     level = LOGGER.level
-    with path.open("a", encoding="utf-8") as file:
 
-        def tell(content: dict[str, Any]) -> None:
+    def tell(content: dict[str, Any]) -> None:
+        with (
+            suppress(OSError),
+            path.open("a", encoding="utf-8") as file,
+        ):  # a full disk stops what is saved, not what is said
             file.write(json.dumps(content) + "\n")
-            file.flush()
 
-        handler = _Passing(tell, threading.get_ident())
-        token = _told.set(tell)
-        LOGGER.addHandler(handler)
-        LOGGER.setLevel(logging.INFO)
-        try:
-            yield
-        finally:
-            LOGGER.setLevel(level)
-            LOGGER.removeHandler(handler)
-            _told.reset(token)
+    handler = _Passing(tell, threading.get_ident())
+    token = _told.set(tell)
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+        LOGGER.removeHandler(handler)
+        _told.reset(token)
 
 
 def _tellings(step: Step, tell: Tell) -> Show:

@@ -143,12 +143,15 @@ def signals_wait() -> Iterator[Callable[[], bool]]:
 def stops_with(sign: Path) -> Iterator[None]:
     """Work in the block that waits for signals ends where the file appears, too: how a process stops others, on whatever machine.
     Ctrl-C, which a terminal sends to all of them, is left to that process."""
-    token = _sign.set(sign)
+    token, alone = _sign.set(sign), False
     try:
-        if threading.current_thread() is threading.main_thread():
+        if alone := threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # and stays ignored: the process is a worker
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         yield
     finally:
+        if alone:  # a worker that has nothing to do would be missed, and those at work ended for it before they save
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _sign.reset(token)
 
 

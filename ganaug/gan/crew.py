@@ -5,6 +5,7 @@ from this process, and it from them, through files in the run's folder, so that 
 shall save and end, and in each member's `TOLD` is what it says and how far it has come.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,10 +93,10 @@ def train_apart(
                 looked = time.monotonic()
                 listen()
 
-        root = folder.root.resolve()
+        root, workers = folder.root.resolve(), jobs if cluster else min(jobs, len(members))
         tasks = ((train, root, member, *arguments) for member in members)
         try:
-            for failure in as_done(_in_worker, tasks, jobs, cluster, again, look):
+            for failure in as_done(_in_worker, tasks, workers, cluster, again, look):
                 if failure is not None:
                     failures.append(failure)
                     stop.touch()
@@ -127,6 +128,10 @@ def _in_worker(train: Callable[..., Any], root: Path, member: Member, *arguments
     """Trains the member as far as it comes: to its end, or to a signal or the file `STOP`, where its state is saved."""
     folder = RunFolder(root)
     path, stop = folder.member(member.name), root / STOP
+    if not folder.info.is_file():
+        return GanaugError(
+            f"a worker on {socket.gethostname()} does not see {root}. Mount it there under the same path."
+        )
     try:
         with stops_with(stop), signals_raise(), sole(path / LOCK, path), told_in(path / TOLD):
             if not stop.exists():

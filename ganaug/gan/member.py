@@ -164,7 +164,7 @@ def train_member(
     owner = owner_of(member.name, shape, settings, data)
     if (path / "state.pt").is_file():
         good, logged = load_state(path / "state.pt", state, owner)
-        state.steps = state.steps or steps
+        state.steps = state.steps or (steps and max(steps, state.step + 1))
     elif member.parent is not None:
         start_from_parent(state, *load_member(folder, member.parent))
         good = remember(state)

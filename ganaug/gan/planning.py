@@ -1,5 +1,6 @@
 """How many steps a run with a budget takes. Several of its members may be under way: the first that can tell decides for all, in a file."""
 
+from ..errors import GanaugError
 from ..runs import RunFolder, read_json, write_json
 from ..sessions import LOCK, sole
 from .strategies import Member, member_steps, total_steps
@@ -12,8 +13,13 @@ def planned_steps(folder: RunFolder, member: Member) -> int | None:
 
 
 def planned_total(folder: RunFolder) -> int | None:
-    """The run's."""
-    return int(read_json(folder.plan, keys=("steps",))["steps"]) if folder.plan.is_file() else None
+    """The run's. Raises `GanaugError` for a damaged plan."""
+    if not folder.plan.is_file():
+        return None
+    steps = read_json(folder.plan, keys=("steps",))["steps"]
+    if type(steps) is not int or steps < 1:
+        raise GanaugError(f"{folder.plan} is damaged: it has {str(steps)[:40]!r} for steps. Delete it.")
+    return steps
 
 
 def settle_plan(folder: RunFolder, member: Member, steps: int) -> int:

@@ -30,7 +30,7 @@ from .following import follow
 from .judge import Judge, train_judge
 from .member import build_state, clear, halves, network_shape, train_member, trained_steps
 from .networks import SPREAD_GROUP
-from .planning import planned_total
+from .planning import planned_total, settle_plan
 from .ranks import Part, current, joined, restarted
 from .selftraining import SURE, self_train
 from .shares import judged, split_images, to_tensors, training_data
@@ -97,7 +97,9 @@ def share_out(recipe: Recipe, part: Part) -> Recipe:
         return recipe
     settings, mixes = recipe.fit, recipe.fit.family == "mixing"
     if settings.cluster is not None:
-        raise GanaugError("torchrun's processes train one GAN together. Leave out fit.cluster, or start ganaug alone.")
+        raise GanaugError(
+            "torchrun's processes train one GAN together. Leave out fit.cluster (--set fit.cluster=null), or start ganaug alone."
+        )
     multiple = SPREAD_GROUP * part.world * (RECONSTRUCTED if mixes else 1)
     if settings.batch_size % multiple:
         raise GanaugError(
@@ -143,6 +145,7 @@ def _refit(run: RunFolder, target: RunFolder, splits: npt.NDArray[np.str_], seed
         images = load(target.data)
     data = recipe.data.model_copy(update={} if same else {"mirror": info.get("mirror") or recipe.data.mirror})
     own = {"seed": seed, "threads": 1, "jobs": 1, "cluster": None, "device": device, "tensorboard": False}
+    own["compile"] = recipe.fit.compile if resolve_device(device).type == "cuda" else False
     fit_settings = recipe.fit.model_copy(update=own)
     again = recipe.model_copy(update={"data": data, "fit": fit_settings})
     if target.recipe.is_file():
@@ -221,6 +224,10 @@ def train_members(
     few = judged(train, num_classes, settings.seed)
     judge = train_judge(few.images, few.labels, num_classes, mirror, settings.seed, dtype, settings.augment)
     reference = Reference(judge, few, held_out)
+    for member in members:  # that an older version has trained, which left no plan
+        if total is None and (steps := trained_steps(folder, member.name)) is not None:
+            settle_plan(folder, member, steps)
+            total = planned_total(folder)
     jobs = num_jobs(settings, members, device)
     left = max(LEAST_LEFT * settings.budget, settings.budget - (time.monotonic() - begun))
     settings = settings.model_copy(update={"budget": left / length_of(members, jobs)})
@@ -229,7 +236,11 @@ def train_members(
     done = 100 * sum(member.share for member in members if trained_steps(folder, member.name) is not None)
     expected = None if settings.steps else left * (1 - done / 100)
     several = track(f"fit {len(members)} GANs", 100, done, " %", expected)
-    with several if len(members) > 1 else nullcontext(lambda done, note="": None) as advance:
+    with (
+        several
+        if len(members) > 1 or settings.cluster is not None
+        else nullcontext(lambda done, note="": None) as advance
+    ):
         for group in waves(members):
             missing = [member for member in group if trained_steps(folder, member.name) is None]
             if missing and (min(jobs, len(missing)) > 1 or settings.cluster is not None):
@@ -384,7 +395,9 @@ def settled(recipe: Recipe, image_size: int, device: torch.device, steps: int) -
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"image_size": image_size}),
-            "fit": recipe.fit.model_copy(update={"steps": steps, "precision": precision}),
+            "fit": recipe.fit.model_copy(
+                update={"steps": steps, "precision": precision, "jobs": None, "cluster": None}
+            ),
         }
     )
 

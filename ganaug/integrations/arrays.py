@@ -187,6 +187,7 @@ def settle_recipe(recipe: RecipeLike, steps: int | None, budget: str | float | N
         settled = {
             "threads": fit.threads or torch.get_num_threads(),
             "width": DEFAULT_WIDTH if fit.width == "auto" else fit.width,
+            "compile": fit.compile is True,
         }
         fit = fit.model_copy(update=settled)
     drawn = resolved.synthesize.model_copy(update={"seed": seed})

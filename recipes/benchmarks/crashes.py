@@ -25,6 +25,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
@@ -229,6 +230,11 @@ def half_files(folder: Path) -> list[str]:
                 np.load(io.BytesIO(content))
             elif path.suffix == ".npz":
                 assert zipfile.ZipFile(io.BytesIO(content)).testzip() is None
+            elif path.suffix == ".tar":
+                with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+                    for entry in archive:
+                        assert len(archive.extractfile(entry).read()) == entry.size  # type: ignore[union-attr]
+                assert content.endswith(bytes(1024))  # the mark of its end
             elif path.suffix == ".pt":
                 line, _, rest = content.partition(b"\n")
                 assert json.loads(line)["bytes"] == len(rest)

@@ -80,7 +80,7 @@ def main():
 def run_command(marker, arguments):
     from interruptions import take_four_checkpoints
 
-    from ganaug.cli import main as command
+    from ganaug.__main__ import run as command
 
     patch = pytest.MonkeyPatch()
     hurry(patch)
@@ -97,7 +97,8 @@ def run_command(marker, arguments):
         return train_step(*given)
 
     patch.setattr(following, "train_step", step)
-    command(arguments)
+    sys.argv = ["ganaug", *arguments]
+    command()
 
 
 if __name__ == "__main__":
