@@ -6,17 +6,15 @@
 once each. Then each is started again and again, on a copy of what it began from,
 killed with SIGKILL at a random moment of that duration, one time in five a second time, and repeated to its end. Everything that
 then lies there, hidden files and empty folders included, must be as the uninterrupted command left it, byte for byte but for the
-times in TIMES; and between the two, no file may be half. For the full disk (Linux, root), the same on a file system in memory that
-has a random part of the room that the command needs.
+times in left_behind.TIMES; and between the two, no file may be half. For the full disk (Linux, root), the same on a file system in
+memory that has a random part of the room that the command needs.
 
 The processes are real ones that run the command line; they are forked from one that has imported everything, so that a kill costs
 seconds. CONSTANTS of the program are smaller than usual there, so that seconds have many steps, checkpoints and savings in them.
 """
 
 import argparse
-import csv
 import importlib
-import io
 import json
 import os
 import random
@@ -25,12 +23,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import traceback
-import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,12 +33,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from left_behind import contents, differences, half_files
 from records import Bar, write_record
-from safetensors.torch import load as load_safetensors
 from sklearn.datasets import load_digits
 
 from ganaug.cli import main as command_line
-from ganaug.data.images import decode, encode_png
+from ganaug.data.images import encode_png
 from ganaug.gan import convergence, judge, member, validation
 from ganaug.study import cost
 from ganaug.synthesis import synthesize
@@ -98,25 +93,6 @@ SHARES = {
 }  # of the kills
 TWICE = 0.2
 LIMIT = 600.0  # seconds after which a command counts as stuck
-
-# What holds times, and how the rest of it is told: everything else is compared byte for byte.
-TIMES: dict[str, Callable[[bytes], Any]] = {
-    "metrics.csv": lambda content: _table_without(content, "seconds"),
-    "gan.csv": lambda content: _table_without(content, "seconds"),
-    "member.json": lambda content: _json_without(content, "seconds"),
-    "pace.json": lambda content: _json_without(content, "seconds_per_update"),
-    "seconds.json": lambda content: sorted(json.loads(content)),  # the parts that were timed
-    "study.json": lambda content: _json_without(content, "seconds", "seconds_of"),
-}
-
-
-def _table_without(content: bytes, column: str) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(io.StringIO(content.decode())))
-    return [{name: value for name, value in row.items() if name != column} for row in rows]
-
-
-def _json_without(content: bytes, *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in json.loads(content).items() if key not in keys}
 
 
 @dataclass(frozen=True)
@@ -195,59 +171,6 @@ def again(stage: Stage) -> tuple[str, ...]:
 
 def is_complete(stage: Stage) -> bool:
     return stage.arguments[0] == "synthesize" and (stage.place / "made/manifest.csv").is_file()
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """All files, hidden ones too, by path, and None for each empty folder; of those that hold times the rest."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_dir():
-            if not any(path.iterdir()):
-                found[f"{name}/"] = None
-        else:
-            content = path.read_bytes()
-            found[name] = TIMES[path.name](content) if path.name in TIMES else content
-    return found
-
-
-def half_files(folder: Path) -> list[str]:
-    """Files under their final names that cannot be read to their end. Those in a folder that has no final name yet do not count."""
-    broken = []
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.is_dir() or any(part.startswith(".") for part in parts):
-            continue
-        content = path.read_bytes()
-        try:
-            if path.suffix == ".json":
-                json.loads(content)
-            elif path.suffix == ".safetensors":
-                load_safetensors(content)
-            elif path.suffix == ".png":
-                decode(content)
-            elif path.suffix == ".npy":
-                np.load(io.BytesIO(content))
-            elif path.suffix == ".npz":
-                assert zipfile.ZipFile(io.BytesIO(content)).testzip() is None
-            elif path.suffix == ".tar":
-                with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-                    for entry in archive:
-                        assert len(archive.extractfile(entry).read()) == entry.size  # type: ignore[union-attr]
-                assert content.endswith(bytes(1024))  # the mark of its end
-            elif path.suffix == ".pt":
-                line, _, rest = content.partition(b"\n")
-                assert json.loads(line)["bytes"] == len(rest)
-                torch.load(io.BytesIO(rest), weights_only=True)
-            elif content:  # a list of no images is an empty file
-                assert content.endswith(b"\n")
-        except Exception as error:
-            broken.append(f"{'/'.join(parts)}: {type(error).__name__}")
-    return broken
-
-
-def differences(left: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    return sorted(name for name in left.keys() | wanted.keys() if left.get(name, 0) != wanted.get(name, 0))
 
 
 def begin(stage: Stage) -> None:
