@@ -4,7 +4,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ from .member import (
 from .ranks import Part, current, planned
 from .record import save_samples
 from .shares import judged, split_images, training_data
-from .steps import TrainingData, TrainingState, conditioning_at, train_step
+from .steps import TrainingData, conditioning_at, train_step
 from .strategies import STRATEGIES, Member, length_of, makespan, member_steps, waves
 from .symmetry import MIN_IMAGES, NUM_FOLDS
 from .training import compile_where_it_pays, settle_networks, settled, share_out
@@ -161,42 +160,32 @@ def measure(
     """Trains a member for WARM_UP and TIMED steps and takes a checkpoint, in a folder that will be thrown away. Where a GPU's memory
     does not hold the batch, with one that it holds, as the training would; but several processes do not halve it."""
     state = build_state(network_shape(data, member, settings), settings, member, device)
-    measuring = partial(_measure, folder, state, data, reference, member, settings, device, dtype)
+
+    def measuring() -> Costs:
+        path, begun = folder.member(member.name), 0.0
+        with track("timing steps", WARM_UP + TIMED) as advance:
+            for step in range(WARM_UP + TIMED):
+                if step == WARM_UP:
+                    begun = clock(device)
+                train_step(state, data, settings, conditioning_at(1.0, settings.transition), dtype)
+                advance(step + 1)
+        pace, begun = (clock(device) - begun) / TIMED, clock(device)
+        take_checkpoint(state, data, reference, settings, member, path, dtype)
+        good = remember(state)
+        checkpoint = clock(device) - begun
+        save_state(path / "state.pt", state, good, {}, "")
+        save_networks(path, state.average, state.discriminator)
+        sheet = folder.samples / "sheet.png"
+        save_samples(sheet, state, data)
+        networks = sum(file.stat().st_size for file in snapshot(path, state.step).iterdir())
+        return Costs(pace, checkpoint, networks, (path / "state.pt").stat().st_size, sheet.stat().st_size)
+
     costs = measuring() if current().world > 1 else if_it_fits(measuring, state)
     if costs is not None:
         return costs
     smaller = settings.model_copy(update={"batch_size": halves(settings.batch_size)})
     warn(f"out of memory: measured with batches of {smaller.batch_size} images, to which the training would come down")
     return measure(folder, data, reference, member, smaller, device, dtype)
-
-
-def _measure(
-    folder: RunFolder,
-    state: TrainingState,
-    data: TrainingData,
-    reference: Reference,
-    member: Member,
-    settings: FitSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Costs:
-    path, begun = folder.member(member.name), 0.0
-    with track("timing steps", WARM_UP + TIMED) as advance:
-        for step in range(WARM_UP + TIMED):
-            if step == WARM_UP:
-                begun = clock(device)
-            train_step(state, data, settings, conditioning_at(1.0, settings.transition), dtype)
-            advance(step + 1)
-    pace, begun = (clock(device) - begun) / TIMED, clock(device)
-    take_checkpoint(state, data, reference, settings, member, path, dtype)
-    good = remember(state)
-    checkpoint = clock(device) - begun
-    save_state(path / "state.pt", state, good, {}, "")
-    save_networks(path, state.average, state.discriminator)
-    sheet = folder.samples / "sheet.png"
-    save_samples(sheet, state, data)
-    networks = sum(file.stat().st_size for file in snapshot(path, state.step).iterdir())
-    return Costs(pace, checkpoint, networks, (path / "state.pt").stat().st_size, sheet.stat().st_size)
 
 
 def clock(device: torch.device) -> float:
