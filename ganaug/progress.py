@@ -257,10 +257,7 @@ def told_in(path: Path) -> Iterator[None]:
     level = LOGGER.level
 
     def tell(content: dict[str, Any]) -> None:
-        with (
-            suppress(OSError),
-            path.open("a", encoding="utf-8") as file,
-        ):  # a full disk stops what is saved, not what is said
+        with suppress(OSError), path.open("a", encoding="utf-8") as file:  # a full disk stops no work
             file.write(json.dumps(content) + "\n")
 
     handler = _Passing(tell, threading.get_ident())
