@@ -130,6 +130,7 @@ def explore(name: str, pool: ImageSet, work: Path) -> None:
     run = fit_draw(of, pool, EXPLORES, work)
     settings = {"preset": "standard", "arms": of.arms, "gans": 1, "seeds": 2, "jobs": 1, "device": "cpu"}
     case = settle_case(run, work / "study", None, {"compare": settings})
+    case.folder.mkdir(parents=True, exist_ok=True)
     claim_folder(case)
     make_units(case)
     choice = choose_for(case, 0, pace_of(case))
