@@ -170,7 +170,8 @@ def score_draw(name: str, pool: ImageSet, seed: int, work: Path) -> None:
             updates = longer_updates(training.updates, undisturbed_seconds(run), pace, recipe.compare)
             training = replace(training, updates=updates)
         pieces[arm] = make_piece(arm, "draw", "draw", 0, seed, training, mixing)
-    outcomes = train_pieces("arms", list(pieces.values()), sources, recipe.compare, work / f"pieces-{seed}")
+    folder = work / f"pieces-{seed}"
+    outcomes = train_pieces("arms", list(pieces.values()), sources, recipe.compare, folder, choice["seconds_per_update"])
     found = {arm: outcomes[piece.name].probabilities.argmax(axis=1).astype(np.uint8) for arm, piece in pieces.items()}
     with written_whole(predictions_path(name, seed)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, truth=sources.truth("draw").astype(np.uint8), **found)
