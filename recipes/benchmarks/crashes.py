@@ -378,13 +378,13 @@ def main() -> None:
         preload(work)
         workers = []
         for job in range(arguments.jobs):
-            counts = [
+            num_kills, num_full = (
                 count // arguments.jobs + (job < count % arguments.jobs) for count in (arguments.kills, arguments.full)
-            ]
+            )
             (work / str(job)).mkdir()
             if not (process := os.fork()):
                 try:
-                    measure(work / str(job), *counts, arguments.seed + job)
+                    measure(work / str(job), num_kills, num_full, arguments.seed + job)
                 except BaseException:
                     traceback.print_exc()
                 os._exit(0)

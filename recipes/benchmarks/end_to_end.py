@@ -180,14 +180,16 @@ def read_made(
     for label, name in enumerate(class_names):
         for path in sorted((folder / name).glob("*.png")):
             image = Image.open(path)
-            pixels = np.asarray(image if image.size == (size, size) else image.resize((size, size), Image.BICUBIC))
+            pixels = np.asarray(
+                image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
+            )
             images.append(np.atleast_3d(pixels).transpose(2, 0, 1))
             labels.append(label)
     return np.stack(images), np.array(labels)
 
 
 def flat(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
 def spread(images: npt.NDArray[np.uint8]) -> float:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,17 @@ COLUMNS, PICTURE_SIZE = 8, 96  # of a grid: images of each kind in a row, pixels
 COLLAPSED = 0.5  # diversity of a class, relative to real images, that is a collapse
 Piece = tuple[str, str, int]  # case, contender, seed
 Pixels = npt.NDArray[np.uint8]
+
+
+class Pooled(Protocol):
+    """A set of which a pool is made."""
+
+    @property
+    def archive(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ def pieces(names: list[str]) -> Iterator[Piece]:
         yield IMBALANCED, "default", SEEDS[0]
 
 
-def open_pool(case: Case, data: Path, work: Path) -> ImageSet:
+def open_pool(case: Pooled, data: Path, work: Path) -> ImageSet:
     """All images of the set with one split for all seeds: its own, or one by groups."""
     settings = load_recipe({"data": {"image_size": case.image_size, **case.data}}).data
     return prepare(data / f"{case.archive}.zip", settings, work / f"pool-{case.archive}", "cpu")[0]
@@ -284,8 +295,7 @@ def set_bars(found: dict[str, dict[str, Any]]) -> list[Bar]:
         kid_of_ours = float(np.mean([run["features"]["kid"] for run in runs]))
         of_plain = None if plain is None else kid_of_ours / float(plain["features"]["kid"])
         joint = found.get(f"{name}-joint-{SEEDS[0]}")
-        both = plain is not None and joint is not None
-        as_long = joint["features"]["kid"] / plain["features"]["kid"] if both else None
+        as_long = joint["features"]["kid"] / plain["features"]["kid"] if plain and joint else None
         entries: list[tuple[str, float | None, str, bool | None]] = [
             (
                 "class consistency",

@@ -171,7 +171,9 @@ def score_draw(name: str, pool: ImageSet, seed: int, work: Path) -> None:
             training = replace(training, updates=updates)
         pieces[arm] = make_piece(arm, "draw", "draw", 0, seed, training, mixing)
     folder = work / f"pieces-{seed}"
-    outcomes = train_pieces("arms", list(pieces.values()), sources, recipe.compare, folder, choice["seconds_per_update"])
+    outcomes = train_pieces(
+        "arms", list(pieces.values()), sources, recipe.compare, folder, choice["seconds_per_update"]
+    )
     found = {arm: outcomes[piece.name].probabilities.argmax(axis=1).astype(np.uint8) for arm, piece in pieces.items()}
     with written_whole(predictions_path(name, seed)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, truth=sources.truth("draw").astype(np.uint8), **found)

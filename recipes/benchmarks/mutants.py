@@ -166,7 +166,8 @@ def choose_tests(
     functions = [node for node in inside if isinstance(node, ast.FunctionDef) and node.body[0].lineno <= mutant.line]
     if functions:
         smallest = min(inside, key=lambda node: (node.end_lineno or 0) - node.lineno)
-        end = smallest.body[0].lineno - 1 if isinstance(getattr(smallest, "body", None), list) else smallest.end_lineno
+        body = getattr(smallest, "body", None)
+        end = body[0].lineno - 1 if isinstance(body, list) else smallest.end_lineno
         lines = range(smallest.lineno, max(end or 0, mutant.line) + 1)
         running: set[str] = set().union(*(contexts.get(line, set()) for line in lines))
     else:
@@ -176,7 +177,8 @@ def choose_tests(
     room, module = Path(mutant.file).parts[1], Path(mutant.file).stem
     first = f"tests/{room}/test_{module}"
     order = sorted(found, key=lambda name: (not name.startswith(first), times[name]))
-    chosen, seconds = [], 0.0
+    chosen: list[str] = []
+    seconds = 0.0
     for name in order:
         seconds += times[name]
         if chosen and seconds > most:

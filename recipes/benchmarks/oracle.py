@@ -62,7 +62,8 @@ class Oracle(nn.Module):
 def train_oracle(pool: ImageSet, path: Path) -> Oracle:
     """The oracle of a pool's training images; kept at `path`."""
     torch.manual_seed(0)
-    model = Oracle(len(pool.class_names), pool.channels, pool.image_size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Oracle(len(pool.class_names), pool.channels, pool.image_size)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if path.is_file():
         model.load_state_dict(torch.load(path, weights_only=True))
         return model.eval()

@@ -60,8 +60,10 @@ def train_plain(
     """The generator after `seconds`, and its steps, on images (N, C, S, S) uint8, in evaluation mode."""
     torch.manual_seed(seed)
     shape = (int(labels.max()) + 1, images.shape[-1], images.shape[1])
-    players = PlainGenerator(*shape), PlainDiscriminator(*shape)
-    generator, discriminator = (player.to(memory_format=torch.channels_last) for player in players)  # type: ignore[call-overload]
+    generator, discriminator = PlainGenerator(*shape), PlainDiscriminator(*shape)
+    players: tuple[nn.Module, nn.Module] = (generator, discriminator)
+    for player in players:
+        player.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = [torch.optim.Adam(player.parameters(), RATE, betas=(0.5, 0.999), foreach=True) for player in players]
     pixels, end = to_float(images), time.monotonic() + seconds
     steps = 0

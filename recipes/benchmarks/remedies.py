@@ -103,15 +103,15 @@ def summarize(name: str, work: Path) -> dict[str, Any]:
     """Balanced accuracy and log loss, after temperature scaling, of every arm and seed, and the paired gains over the baseline."""
     pool = load(work / f"pool-{SETS[name].archive}")
     rows, seeds = judged_rows(name, pool), whole_seeds(name, work)
-    found = {"judged_images": len(rows), "seeds": seeds, "training": asdict(TRAININGS[name]), "arms": {}}
+    arms: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
         scores = [score([pool.labels[rows]], [np.load(predictions_path(name, arm, seed, work))]) for seed in seeds]
         figures = {"balanced_accuracy": [s.accuracy for s in scores], "log_loss": [s.loss for s in scores]}
-        found["arms"][arm] = figures | {"mean": float(np.mean(figures["balanced_accuracy"]))}
-    baseline = found["arms"]["scratch/real"]["balanced_accuracy"]
-    for figures in found["arms"].values():
+        arms[arm] = figures | {"mean": float(np.mean(figures["balanced_accuracy"]))}
+    baseline = arms["scratch/real"]["balanced_accuracy"]
+    for figures in arms.values():
         figures["gains"] = np.subtract(figures["balanced_accuracy"], baseline).tolist()
-    return found
+    return {"judged_images": len(rows), "seeds": seeds, "training": asdict(TRAININGS[name]), "arms": arms}
 
 
 def main() -> None:

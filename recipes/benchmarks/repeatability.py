@@ -73,7 +73,7 @@ def train(run: Path, threads: int, seed: int, precision: str, target: Path) -> N
         train_step(state, data, settings, min(1.0, 2 * step / STEPS[-1]), getattr(torch, precision_name(precision)))
         if step in STEPS:
             keep(step)
-    np.savez(target, **{name: value.numpy() for name, value in found.items()})
+    np.savez(target, allow_pickle=False, **{name: value.numpy() for name, value in found.items()})
 
 
 def precision_name(precision: str) -> str:

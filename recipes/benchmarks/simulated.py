@@ -69,13 +69,13 @@ def simulated_study(of: dict[str, float], repetitions: int, images: int, number:
     few = int(of.get("few", images // NUM_CLASSES))
     truth = np.repeat(np.arange(NUM_CLASSES), [few, 2 * images // NUM_CLASSES - few] * (NUM_CLASSES // 2))
     groups = rng.permutation(np.arange(images) % int(of.get("groups", images)))
-    arms = [
+    arm, baseline = (
         np.where(
             rng.random(chance.shape) < chance, truth, (truth + rng.integers(1, NUM_CLASSES, chance.shape)) % NUM_CLASSES
         )
         for chance in draw_answers(of, repetitions, groups, rng)
-    ]
-    found = paired_differences(truth, *arms, NUM_CLASSES, groups=groups if "groups" in of else None)[METRIC]
+    )
+    found = paired_differences(truth, arm, baseline, NUM_CLASSES, groups=groups if "groups" in of else None)[METRIC]
     return found.low, found.high
 
 
@@ -84,6 +84,6 @@ def study_of_itself(truth: Labels, predictions: Labels, number: int) -> tuple[fl
     rng = np.random.default_rng([number, 5])
     seeds = rng.permutation(len(predictions))[: 2 * PER_STUDY]
     rows = np.concatenate([rng.choice(np.flatnonzero(truth == k), (truth == k).sum()) for k in np.unique(truth)])
-    arms = predictions[seeds][:, rows].reshape(2, PER_STUDY, -1)
-    found = paired_differences(truth[rows], *arms, int(truth.max()) + 1)[METRIC]
+    arm, baseline = predictions[seeds][:, rows].reshape(2, PER_STUDY, -1)
+    found = paired_differences(truth[rows], arm, baseline, int(truth.max()) + 1)[METRIC]
     return found.low, found.high

@@ -277,7 +277,7 @@ def kernels(step: Step, device: torch.device, times: int) -> list[tuple[float, f
     return [
         (event.time_range.start, event.time_range.end)
         for event in seen.events() or ()
-        if event.device_type == getattr(torch.autograd.DeviceType, kind)
+        if event.device_type.name == kind
         and not event.is_user_annotation  # such as a whole step of an optimizer
         and not event.name.startswith(("Memcpy", "Memset"))
     ]

@@ -67,10 +67,11 @@ def runs(made: Material) -> Iterator[Trap]:
             yield Trap(f"member.json: {key} {str(value)[:12]}", rebuild("members/joint/member.json", change))
     yield Trap("member.json: shape", rebuild("members/joint/member.json", json_with(shape=[])))
     for title, spoiled in spoiled_weights(made.run / "members/joint/generator.safetensors", made.canary).items():
-        yield Trap(
-            f"generator.safetensors: {title}",
-            rebuild("members/joint/generator.safetensors", lambda _, spoiled=spoiled: spoiled),
-        )
+
+        def spoil(_: bytes, spoiled: bytes = spoiled) -> bytes:
+            return spoiled
+
+        yield Trap(f"generator.safetensors: {title}", rebuild("members/joint/generator.safetensors", spoil))
 
 
 def spoiled_weights(path: Path, canary: Path) -> dict[str, bytes]:
@@ -220,7 +221,7 @@ def generators(made: Material) -> Iterator[Trap]:
 
     config = json.loads((made.generator / "config.json").read_text())
     shape = config["members"][0]["shape"]
-    for title, changed in {
+    changes: dict[str, dict[str, Any]] = {
         "classes that lead out": {"class_names": ["../out", "dog"]}, "classes": {"class_names": 3},
         "members": {"members": []}, "member": {"members": [3]},
         "size": {"members": [{**config["members"][0], "shape": {**shape, "image_size": 2**30}}]},
@@ -228,7 +229,8 @@ def generators(made: Material) -> Iterator[Trap]:
         "latent": {"members": [{**config["members"][0], "shape": {**shape, "latent_size": 10**12}}]},
         "shape": {"members": [{**config["members"][0], "shape": "x"}]},
         "labels": {"members": [{**config["members"][0], "labels": [7, 8, 9]}]},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for title, changed in changes.items():
         yield Trap(
             f"generator, config.json: {title}", opened("config.json", json.dumps({**config, **changed}).encode())
         )

@@ -10,7 +10,7 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def picture(seed: int = 0) -> bytes:
     return file.getvalue()
 
 
-def zip_of(members: list[tuple[str | zipfile.ZipInfo, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zip_of(members: Sequence[tuple[str | zipfile.ZipInfo, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members:
@@ -444,9 +444,11 @@ def half_syntheses(made: Material) -> Iterator[Trap]:
         "that leads out": Shard("../victim"), "at the root": Shard("/dev/null"), "of another name": Shard("manifest.csv"),
         "of fewer bytes than none": Shard("shard-000000.tar", 0, -1),
     }.items():  # fmt: skip
-        yield Trap(
-            f"half synthesis: a shard {title}", plant(lambda tallies, shard=shard: Halfway(tallies, 10, [shard]))
-        )
+
+        def with_shard(tallies: list[Tally], shard: Shard = shard) -> Halfway:
+            return Halfway(tallies, 10, [shard])
+
+        yield Trap(f"half synthesis: a shard {title}", plant(with_shard))
     yield Trap("half synthesis: a class that leads out", plant(renamed))
     yield Trap("half synthesis: a size", plant(lambda tallies: Halfway(tallies, -1)))
     for link in (TEMPORARY, "shard-000000.tar"):
