@@ -133,7 +133,7 @@ def test_options_named_in_the_text_exist():
     options = {
         option for command in main.commands.values() for parameter in command.params for option in parameter.opts
     }
-    known = options | {"--help", "--version", "--nworkers", "--nthreads"}
+    known = options | {"--help", "--version", "--nworkers", "--nthreads", "--nproc-per-node"}
     for page in PAGES:
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= known, page.name
 
