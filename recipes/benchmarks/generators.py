@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,8 +136,8 @@ def write_folder(pool: ImageSet, few: int | None, target: Path) -> None:
             path.write_bytes(encode_png(image.transpose(1, 2, 0)))
 
 
-def measure(name: str, contender: str, seed: int, work: Path) -> dict[str, Any]:
-    """Trains one contender and judges its images."""
+def measure(name: str, contender: str, seed: int, work: Path, fit: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Trains one contender, by default one of CONTENDERS, else with such settings of `fit`, and judges its images."""
     case = CASES[name]
     pool = load(work / f"pool-{case.archive}")
     oracle = train_oracle(pool, work / f"oracle-{case.archive}.pt")
@@ -150,7 +150,7 @@ def measure(name: str, contender: str, seed: int, work: Path) -> dict[str, Any]:
     out = work / f"{name}-{contender}-{seed}"
     settings = {
         "data": {"image_size": case.image_size, "limit_per_class": case.per_class, "seed": seed, **case.data},
-        "fit": {"budget": seconds, "threads": 1, "seed": seed, "device": "cpu", **CONTENDERS[contender]},
+        "fit": {"budget": seconds, "threads": 1, "seed": seed, "device": "cpu", **(fit or CONTENDERS[contender])},
     }
     folder = work / f"folder-{name if case.few else case.archive}"
     make = make_plain if contender == "plain" else make_ours
