@@ -20,6 +20,7 @@ from ganaug.settings import Recipe
 
 DOCS = Path(__file__).parents[2] / "recipes" / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+README = DOCS.parents[1] / "README.md"  # its Python; its commands are the tutorial's
 BLOCK = re.compile(r"^```(python|sh|console|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {  # what a block begins a command with, or holds: why it is not run
@@ -28,7 +29,14 @@ NOT_RUN = {  # what a block begins a command with, or holds: why it is not run
     "dask scheduler": "needs several machines",
     "--cluster": "needs the scheduler of the block before",
 }
-EXPECTED_IMAGES = {"photos/scratch": 14, "photos/dent": 10, "heap": 6, "others/scratch": 5, "others/dent": 5}
+EXPECTED_IMAGES = {
+    "photos/scratch": 14,
+    "photos/dent": 10,
+    "heap": 6,
+    "others/scratch": 5,
+    "others/dent": 5,
+    "new-photographs": 2,
+}
 
 
 def blocks_of(page):
@@ -103,7 +111,7 @@ def run_commands(text):
             assert not words, f"who runs {line!r}? Name it in NOT_RUN, with the reason."
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in (README, *PAGES) if blocks_of(page)], ids=lambda page: page.stem)
 def test_every_block_of_a_page_runs(page, request, tmp_path, monkeypatch):
     if page.stem == "tutorial":
         write_data(tmp_path)
