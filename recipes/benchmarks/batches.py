@@ -3,7 +3,7 @@
     python recipes/benchmarks/batches.py --data DIR_WITH_THE_ZIPS [--work DIR]
 
 The untuned default with batches of 32, 64 and 128 for STEPS steps each, on draws that generators.py does not score, judged as there.
-One single-threaded training at a time; a finished piece in --work is not repeated. Two hours on one core.
+One single-threaded training at a time, three hours on one core. What each gave is kept in results/batches/ and not repeated.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from generators import CASES, measure, open_pool, write_folder
-from records import Bar, write_record
+from records import RESULTS, Bar, write_record
 
 from ganaug.runs import read_json, write_json
 
@@ -21,6 +21,7 @@ SEEDS = (30, 31, 32)
 STEPS = 3200
 BATCHES = (32, 64, 128)
 SETS = ("sign-digits-20", "cifar10-100")
+KEPT = RESULTS / "batches"
 
 
 def set_bars(found: dict[str, dict[str, Any]]) -> list[Bar]:
@@ -50,6 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work: Path = arguments.work
     torch.set_num_threads(1)
+    KEPT.mkdir(parents=True, exist_ok=True)
     found = {}
     for seed in SEEDS:
         for name in SETS:
@@ -57,7 +59,7 @@ def main() -> None:
             write_folder(pool, None, work / f"folder-{CASES[name].archive}")
             for batch_size in BATCHES:
                 contender = f"batch-{batch_size}"
-                kept = work / f"{name}-{contender}-{seed}.json"
+                kept = KEPT / f"{name}-{contender}-{seed}.json"
                 if not kept.is_file():
                     fit = {"steps": STEPS, "batch_size": batch_size}
                     write_json(kept, measure(name, contender, seed, work, fit))
