@@ -1,33 +1,34 @@
-"""How fast a GAN trains: against the loop of PyTorch's DCGAN example, and against the machine's own limit.
+"""How fast a GAN trains: against the loops of others, and against the machine's own limit.
 
     python recipes/benchmarks/speed.py [--device cpu|cuda] [--threads 2] [--rounds 9] [--only-open]
 
-Same networks, same batch, same random images; the two loops take turns, and the ratio is the median over the rounds. The example's loop
-is rewritten here from its description (fp32, eager, the discriminator's real and generated batches one after the other). Ours is
-ganaug's `train_step` with its default settings: bf16 where the processor has it, channels_last, and all that the example lacks:
-augmentation, gradient penalty, mode seeking, the average of the generator. Networks: the example's own at 64 px, ours at 32 px.
+Same networks, same batch, same random images; the loops take turns, and a ratio is the median over the rounds. The others' are
+rewritten (loops.py): of PyTorch's DCGAN example (fp32, eager, the discriminator's real and generated batches one after the other), of
+StudioGAN and of R3GAN. Ours is ganaug's `train_step` with its default settings: bf16 where the processor has it, channels_last, and all
+that the example lacks: augmentation, gradient penalty, mode seeking, the average of the generator. Networks: the example's own at 64 px,
+ours at 32 px. Images a second are real ones; every loop here updates each player once with a batch of them.
 
 The limit: every convolution of a training step, forward and backward, is noted and run again alone, with the same shapes, layouts and
 types; their time together, over the step's, is the share of a step that is arithmetic. On a GPU this counts launching them, too, so
 there the gaps are measured as well: the part of a step in which no kernel runs, by torch's profiler.
 
 Results: speed.json, or speed-cuda.json. As long as the latter is not there, the former names the GPU's bars as open, without a value;
---only-open writes these rows and measures nothing. StudioGAN's and R3GAN's loops are not here, so that bar stays open on a GPU, too.
+--only-open writes these rows and measures nothing.
 """
 
 import argparse
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
+from loops import LATENT, LOOPS, ExampleDiscriminator, ExampleGenerator, Step
 from records import RESULTS, Bar, keep_open, write_record
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -37,50 +38,13 @@ from ganaug.gan.networks import Discriminator, Generator, Verdicts
 from ganaug.gan.steps import TrainingData, TrainingState, train_step
 from ganaug.settings import FitSettings
 
-LATENT, CHANNELS = 100, 64  # of the example
+SIDES = {"example": 64, "ours": 32}  # pixels of the networks
 NUM_CLASSES, NUM_IMAGES = 10, 512
 SHARE_BAR = {"cpu": 0.5, "cuda": 0.4}
+EXAMPLES_BAR = 2.5
 GAPS_BAR, OTHERS_BAR = 0.05, 3.0  # on a GPU
+OTHERS = ("StudioGAN", "R3GAN")
 CONVOLUTIONS, GAPS = "convolutions alone, as a share of a step", "gaps without a kernel, as a share of a step"
-Step = Callable[[], Any]
-
-
-class ExampleGenerator(nn.Module):
-    """The example's generator of 64 px, which has no classes: Radford et al. (2016), https://arxiv.org/abs/1511.06434"""
-
-    def __init__(self) -> None:
-        super().__init__()
-        sizes = [LATENT, *(CHANNELS * k for k in (8, 4, 2, 1))]
-        layers: list[nn.Module] = []
-        for number, (before, after) in enumerate(pairwise(sizes)):
-            stride, padding = (1, 0) if number == 0 else (2, 1)
-            layers += [
-                nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(True),
-            ]
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(CHANNELS, 3, 4, 2, 1, bias=False), nn.Tanh())
-        self.latent_size = LATENT
-
-    def forward(self, noise: Tensor, labels: Tensor | None = None, conditioning: float = 1.0) -> Tensor:
-        return self.layers(noise[:, :, None, None]).float()
-
-
-class ExampleDiscriminator(nn.Module):
-    """The example's discriminator of 64 px -> logits (N,)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        sizes = [3, *(CHANNELS * k for k in (1, 2, 4, 8))]
-        layers: list[nn.Module] = []
-        for number, (before, after) in enumerate(pairwise(sizes)):
-            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False)]
-            layers += [nn.BatchNorm2d(after)] if number else []
-            layers += [nn.LeakyReLU(0.2, True)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(sizes[-1], 1, 4, 1, 0, bias=False))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images).float().flatten()
 
 
 class Judged(nn.Module):
@@ -98,7 +62,7 @@ class Judged(nn.Module):
 
 
 class Plain(nn.Module):
-    """Our discriminator as the example's loop asks it: one logit for images, here of classes that do not matter."""
+    """Our discriminator as the others' loops ask it: one logit for images, here of classes that do not matter."""
 
     def __init__(self, network: Discriminator) -> None:
         super().__init__()
@@ -106,37 +70,6 @@ class Plain(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images, torch.zeros(len(images), dtype=torch.int64, device=images.device)).unconditional
-
-
-def example_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, batch: int, latent: int) -> Step:
-    """The example's loop: fp32, eager; Adam of 2e-4 and (.5, .999)."""
-    players = (discriminator, generator)
-    optimizers = [torch.optim.Adam(player.parameters(), lr=2e-4, betas=(0.5, 0.999)) for player in players]
-    pixels = images.float() / 127.5 - 1
-    labels = torch.zeros(batch, dtype=torch.int64, device=images.device)
-    one, zero = torch.ones(batch, device=images.device), torch.zeros(batch, device=images.device)
-    order: Iterator[Tensor] = iter(())
-
-    def step() -> float:
-        nonlocal order
-        rows = next(order, None)
-        if rows is None:
-            order = iter(torch.randperm(len(pixels)).split(batch))
-            rows = next(order)
-        discriminator.zero_grad()
-        on_real = F.binary_cross_entropy_with_logits(discriminator(pixels[rows]), one)
-        on_real.backward()
-        fake = generator(torch.randn(batch, latent, device=images.device), labels)
-        on_fake = F.binary_cross_entropy_with_logits(discriminator(fake.detach()), zero)
-        on_fake.backward()
-        optimizers[0].step()
-        generator.zero_grad()
-        fooled = F.binary_cross_entropy_with_logits(discriminator(fake), one)
-        fooled.backward()
-        optimizers[1].step()
-        return on_real.item() + on_fake.item() + fooled.item()  # the example prints them
-
-    return step
 
 
 def our_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, batch: int) -> Step:
@@ -168,16 +101,17 @@ def our_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, bat
     return lambda: train_step(state, data, settings, 1.0, dtype)
 
 
-def networks_of(name: str) -> tuple[nn.Module, nn.Module, nn.Module, int, int, int]:
-    """(generator, discriminator as the example asks it, and as ganaug does, length of the noise, side in pixels, batch)."""
+def networks_of(name: str) -> tuple[nn.Module, nn.Module, nn.Module, int, int]:
+    """(generator, discriminator as the others ask it, and as ganaug does, length of the noise, batch)."""
     torch.manual_seed(0)
     if name == "example":
         discriminator = ExampleDiscriminator()
-        return ExampleGenerator(), discriminator, Judged(discriminator), LATENT, 64, 64
+        return ExampleGenerator(), discriminator, Judged(discriminator), LATENT, 64
     settings = FitSettings()
-    ours = Discriminator(NUM_CLASSES, 32, 3, 32)
-    generator = Generator(NUM_CLASSES, 32, 3, settings.latent_size, 32)
-    return generator, Plain(ours), ours, settings.latent_size, 32, settings.batch_size
+    side = SIDES[name]
+    ours = Discriminator(NUM_CLASSES, side, 3, 32)
+    generator = Generator(NUM_CLASSES, side, 3, settings.latent_size, 32)
+    return generator, Plain(ours), ours, settings.latent_size, settings.batch_size
 
 
 def seconds_of(step: Step, times: int, device: torch.device) -> float:
@@ -191,33 +125,44 @@ def seconds_of(step: Step, times: int, device: torch.device) -> float:
 
 
 def race(name: str, device: torch.device, rounds: int, times: int, size: int | None) -> dict[str, Any]:
-    """Both loops in turns, on networks of their own; in batches of `size`, or of as many images as is usual for them."""
-    steps = []
-    for ours in (False, True):
-        generator, plain, judged, latent, side, usual = networks_of(name)
+    """All loops in turns, on networks of their own; in batches of `size`, or of as many images as is usual for the networks."""
+    steps: dict[str, Step] = {}
+    side = SIDES[name]
+    for whose in (*LOOPS, "ganaug"):
+        generator, plain, judged, latent, usual = networks_of(name)
         batch = size or usual
         images = torch.randint(0, 256, (NUM_IMAGES, 3, side, side), dtype=torch.uint8, device=device)
-        generator, player = generator.to(device), (judged if ours else plain).to(device)
-        step = (
+        generator, player = generator.to(device), (judged if whose == "ganaug" else plain).to(device)
+        steps[whose] = (
             our_step(generator, player, images, batch)
-            if ours
-            else example_step(generator, player, images, batch, latent)
+            if whose == "ganaug"
+            else LOOPS[whose](generator, player, images, batch, latent)
         )
-        seconds_of(step, 3, device)
-        steps.append(step)
-    pairs = np.array([[seconds_of(step, times, device) for step in steps] for _ in range(rounds)])
-    arithmetic = share_of_arithmetic(steps[1], device, rounds, times)
-    gaps = share_of_gaps(kernels(steps[1], device, times)) if device.type == "cuda" else None
+        with settled(whose):
+            seconds_of(steps[whose], 3, device)
+    taken = {whose: np.empty(rounds) for whose in steps}
+    for turn in range(rounds):
+        for whose, step in steps.items():
+            with settled(whose):
+                taken[whose][turn] = seconds_of(step, times, device)
+    ours = taken["ganaug"]
+    ratios = {whose: taken[whose] / ours for whose in LOOPS}
+    arithmetic = share_of_arithmetic(steps["ganaug"], device, rounds, times)
+    gaps = share_of_gaps(kernels(steps["ganaug"], device, times)) if device.type == "cuda" else None
     return {
         "batch": batch,
         "side": side,
-        "example_images_per_second": batch / float(np.median(pairs[:, 0])),
-        "ganaug_images_per_second": batch / float(np.median(pairs[:, 1])),
-        "ratio": float(np.median(pairs[:, 0] / pairs[:, 1])),
-        "ratios": sorted((pairs[:, 0] / pairs[:, 1]).tolist()),
+        "images_per_second": {whose: batch / float(np.median(seconds)) for whose, seconds in taken.items()},
+        "ratio": {whose: float(np.median(values)) for whose, values in ratios.items()},
+        "ratios": {whose: sorted(values.tolist()) for whose, values in ratios.items()},
         **arithmetic,
         "share_of_gaps": gaps,
     }
+
+
+def settled(whose: str) -> AbstractContextManager[None]:
+    """The others let cuDNN look for its fastest algorithms, which costs repeatability; ours does not."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=whose != "ganaug", deterministic=False, allow_tf32=True)
 
 
 class Noted(TorchDispatchMode):
@@ -294,19 +239,56 @@ def share_of_gaps(intervals: Sequence[tuple[float, float]]) -> float:
     return gaps / (until - begun)
 
 
-def still_open(device: str) -> list[Bar]:
-    """The bars of a GPU that a measurement on this device leaves open."""
-    if device == "cpu" and (RESULTS / "speed-cuda.json").is_file():
+def named(name: str, side: int, device: str) -> str:
+    return f"{'the example' + chr(39) + 's' if name == 'example' else 'our'} networks, {side} px, {device}"
+
+
+def still_open() -> list[Bar]:
+    """The bars of a GPU, as long as none has been measured."""
+    if (RESULTS / "speed-cuda.json").is_file():
         return []
-    found, reason = [], "its loop is not here"
-    if device == "cpu":
-        reason = "needs a GPU, and its loop, which is not here"
-        for networks in ("the example's networks, 64 px, cuda", "our networks, 32 px, cuda"):
-            for what, bar in ((CONVOLUTIONS, f">= {SHARE_BAR['cuda']}"), (GAPS, f"<= {GAPS_BAR}")):
-                found.append(Bar(f"{what}, {networks} (open: needs a GPU)", None, bar, None))
-    for other in ("StudioGAN", "R3GAN"):
-        found.append(Bar(f"images/s, cuda, against {other}'s loop (open: {reason})", None, f">= {OTHERS_BAR}", None))
+    reason, found = "(open: needs a GPU)", []
+    for name, side in SIDES.items():
+        where = named(name, side, "cuda")
+        found += [
+            Bar(f"{CONVOLUTIONS}, {where} {reason}", None, f">= {SHARE_BAR['cuda']}", None),
+            Bar(f"{GAPS}, {where} {reason}", None, f"<= {GAPS_BAR}", None),
+            *(
+                Bar(f"images/s, {where}, against {whose}'s loop {reason}", None, f">= {OTHERS_BAR}", None)
+                for whose in OTHERS
+            ),
+        ]
     return found
+
+
+def set_bars(name: str, values: dict[str, Any], device: str) -> list[Bar]:
+    """Of one pair of networks. On a CPU the loops of OTHERS are measured, too, but no bar was set for them."""
+    where, ratios = (
+        named(name, values["side"], device),
+        {whose: round(ratio, 2) for whose, ratio in values["ratio"].items()},
+    )
+    share, least = round(values["arithmetic_share"], 3), SHARE_BAR[device]
+    bars = [
+        Bar(
+            f"images/s, {where}, against the example's loop",
+            ratios["the example"],
+            f">= {EXAMPLES_BAR}",
+            ratios["the example"] >= EXAMPLES_BAR,
+        ),
+        Bar(f"{CONVOLUTIONS}, {where}", share, f">= {least}", share >= least),
+    ]
+    if (gaps := values["share_of_gaps"]) is not None:
+        bars.append(Bar(f"{GAPS}, {where}", round(gaps, 3), f"<= {GAPS_BAR}", gaps <= GAPS_BAR))
+        bars += [
+            Bar(
+                f"images/s, {where}, against {whose}'s loop",
+                ratios[whose],
+                f">= {OTHERS_BAR}",
+                ratios[whose] >= OTHERS_BAR,
+            )
+            for whose in OTHERS
+        ]
+    return bars
 
 
 def main() -> None:
@@ -321,25 +303,19 @@ def main() -> None:
     parser.add_argument("--only-open", action="store_true", help="measure nothing, name in speed.json what is open")
     arguments = parser.parse_args()
     if arguments.only_open:
-        keep_open("speed", still_open("cpu"))
+        keep_open("speed", still_open())
         return
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     found, bars = {}, []
-    least = SHARE_BAR[device.type]
-    for name in ("example", "ours"):
-        found[name] = values = race(name, device, arguments.rounds, arguments.steps, arguments.batch)
-        where = f"{'the example' if name == 'example' else 'our'}'s networks, {values['side']} px, {device.type}"
-        where = where.replace("our's", "our")
-        ratio, share = round(values["ratio"], 2), round(values["arithmetic_share"], 3)
-        bars.append(Bar(f"images/s, {where}, against the example's loop", ratio, ">= 2.5", ratio >= 2.5))
-        bars.append(Bar(f"{CONVOLUTIONS}, {where}", share, f">= {least}", share >= least))
-        if (gaps := values["share_of_gaps"]) is not None:
-            bars.append(Bar(f"{GAPS}, {where}", round(gaps, 3), f"<= {GAPS_BAR}", gaps <= GAPS_BAR))
-    bars += still_open(device.type)
-    write_record("speed" if device.type == "cpu" else f"speed-{device.type}", bars, found, seeds=[0])
-    if device.type == "cuda":
-        keep_open("speed", still_open("cpu"))  # which names them no longer
+    for name in SIDES:
+        found[name] = race(name, device, arguments.rounds, arguments.steps, arguments.batch)
+        bars += set_bars(name, found[name], device.type)
+    if device.type == "cpu":
+        write_record("speed", bars + still_open(), found, seeds=[0])
+    else:
+        write_record("speed-cuda", bars, found, seeds=[0])
+        keep_open("speed", still_open())  # which names them no longer
 
 
 if __name__ == "__main__":
