@@ -8,8 +8,8 @@ and which of ganaug's arms is used, are chosen on its inner folds by the code of
 and classifiers of other seeds, are judged once by all test images, which are of other persons and boards than the pools. The GANs
 take as many steps as five minutes of one core gave. Against: the best of the arms without a GAN on these test images, which flatters it.
 
-Two sets at a time, one thread each, with seconds of a machine on which nothing else runs, whatever does. Choices and predictions are
-kept in results/lift/, what they came from in the work folder, and nothing that is there is repeated. About three hours a set on one core.
+Two sets at a time, one thread each. Choices and predictions are kept in results/lift/, what they came from in the work folder, and nothing
+that is there is repeated. About three hours a set on one core.
 """
 
 import argparse
@@ -38,18 +38,19 @@ from ganaug.recipe import load_recipe
 from ganaug.runs import RunFolder, describe_commit, filled_whole, read_json, write_json, written_whole
 from ganaug.study.arms import ARMS, BASELINE, MIXED, SELF_TRAINED
 from ganaug.study.case import claim_folder, settle_case
-from ganaug.study.compare import choose_for, find_sources, make_units, pace_of
+from ganaug.study.compare import choose_for, make_units, pace_of
 from ganaug.study.cost import Pace, longer_updates, read_losses, time_update
 from ganaug.study.leaks import find_leaks
 from ganaug.study.material import Sources
 from ganaug.study.pieces import make_piece, train_pieces
 from ganaug.study.search import Choice
 from ganaug.study.statistics import paired_differences
-from ganaug.study.units import pool_recipe
+from ganaug.study.units import gan_name, pool_recipe
 
 EXPLORES, SCORES = 100, (10, 11, 12, 13, 14, 15)  # seeds: of the draw, its GAN and its classifiers
 STEPS = 4000
 KEPT = RESULTS / "lift"
+UNIT = gan_name(0, 0)  # of a draw, which is a study of its own
 TRANSFERRED = "discriminator/real+synthetic"
 OURS = (MIXED, "discriminator/real", TRANSFERRED)
 RIVALS = (BASELINE, "scratch/trivialaugment", "scratch/smote", "scratch/longer")
@@ -138,7 +139,6 @@ def explore(name: str, pool: ImageSet, work: Path) -> None:
         "commit": describe_commit(REPOSITORY),
         "minutes": round((time.monotonic() - begun) / 60),
         "arm": chosen_arm(choice, OURS if of.beside is None else (SELF_TRAINED,)),
-        "seconds_per_update": min(time_update(find_sources(case, {}), case.settings) for _ in range(5)),
         "trainings": {arm: asdict(choice.training_of(arm)) for arm in of.arms},
         **choice.to_json(),
     }
@@ -161,22 +161,21 @@ def score_draw(name: str, pool: ImageSet, seed: int, work: Path) -> None:
     if any(ARMS[arm].uses_pool for arm in of.arms) and not (synthetic / manifest.NAME).is_file():
         wanted = pool_recipe(recipe, recipe.compare.pool_per_class, mixing.truncation)
         ganaug.synthesize(run.root, synthetic, recipe=wanted, device="cpu")
-    sources = Sources(run.root, {"draw": run.root}, {("draw", mixing.truncation): synthetic}, None, recipe, {"draw": 1})
+    sources = Sources(run.root, {UNIT: run.root}, {(UNIT, mixing.truncation): synthetic}, None, recipe, {UNIT: 1})
+    seconds_per_update = min(time_update(sources, recipe.compare) for _ in range(5))  # here, where the GAN was trained
     pieces = {}
     for arm in of.arms:
         training = Training(**choice["trainings"][arm])
         if ARMS[arm].given_the_gans_time:
-            pace = Pace(choice["seconds_per_update"], training.updates)
+            pace = Pace(seconds_per_update, training.updates)
             updates = longer_updates(training.updates, undisturbed_seconds(run), pace, recipe.compare)
             training = replace(training, updates=updates)
-        pieces[arm] = make_piece(arm, "draw", "draw", 0, seed, training, mixing)
+        pieces[arm] = make_piece(arm, UNIT, UNIT, 0, seed, training, mixing)
     folder = work / f"pieces-{seed}"
-    outcomes = train_pieces(
-        "arms", list(pieces.values()), sources, recipe.compare, folder, choice["seconds_per_update"]
-    )
+    outcomes = train_pieces("arms", list(pieces.values()), sources, recipe.compare, folder, seconds_per_update)
     found = {arm: outcomes[piece.name].probabilities.argmax(axis=1).astype(np.uint8) for arm, piece in pieces.items()}
     with written_whole(predictions_path(name, seed)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, truth=sources.truth("draw").astype(np.uint8), **found)
+        np.savez_compressed(file, truth=sources.truth(UNIT).astype(np.uint8), **found)
 
 
 def undisturbed_seconds(run: RunFolder) -> float:
