@@ -293,7 +293,7 @@ def open_halfway(partial: Path, identity: str, request: Request) -> Halfway:
     if found is not None:
         say(f"going on after {sum(tally.kept for tally in found.tallies):,} images")
         return found
-    refuse_halfway(partial, " with other settings")
+    refuse_halfway(partial, " with other settings, or of another version of ganaug")
     shutil.rmtree(partial)
     partial.mkdir()
     return Halfway([Tally(name, asked) for name, asked in request.counts.items()])

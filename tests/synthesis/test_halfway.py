@@ -177,7 +177,7 @@ def test_an_interrupted_synthesis_is_not_lost_to_another_request(tiny_run, tmp_p
         at_block(patch, 3, kill)
         with pytest.raises(Killed):
             make(tiny_run, tmp_path / "out")
-    with pytest.raises(GanaugError, match="holds an interrupted synthesis with other settings"):
+    with pytest.raises(GanaugError, match="holds an interrupted synthesis with other settings, or of another version"):
         make(tiny_run, tmp_path / "out", seed=5)
     make(tiny_run, tmp_path / "out")
     assert files_of(tmp_path / "out") == whole
