@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,25 +30,32 @@ from generators import open_pool, rounded
 from records import REPOSITORY, RESULTS, Bar, write_record
 
 import ganaug
-from ganaug.classify.training import Mixing, Training
+from ganaug.classify.training import Diet, Mixing, Training, train_classifier
 from ganaug.data import manifest
 from ganaug.data.cache import ImageSet, load
 from ganaug.data.images import encode_png
+from ganaug.devices import resolve_precision
+from ganaug.gan.member import build_state, network_shape
+from ganaug.gan.shares import split_images, training_data
+from ganaug.gan.steps import train_step
+from ganaug.gan.strategies import joint
 from ganaug.recipe import load_recipe
 from ganaug.runs import RunFolder, describe_commit, filled_whole, read_json, write_json, written_whole
+from ganaug.settings import CompareSettings
 from ganaug.study.arms import ARMS, BASELINE, MIXED, SELF_TRAINED
 from ganaug.study.case import claim_folder, settle_case
 from ganaug.study.compare import choose_for, make_units, pace_of
-from ganaug.study.cost import Pace, longer_updates, read_losses, time_update
+from ganaug.study.cost import Pace, longer_updates
 from ganaug.study.leaks import find_leaks
 from ganaug.study.material import Sources
-from ganaug.study.pieces import make_piece, train_pieces
-from ganaug.study.search import Choice
+from ganaug.study.pieces import NO_MIXING, build_model, make_piece, material_of, train_pieces
+from ganaug.study.search import Choice, base_training
 from ganaug.study.statistics import paired_differences
 from ganaug.study.units import gan_name, pool_recipe
 
 EXPLORES, SCORES = 100, (10, 11, 12, 13, 14, 15)  # seeds: of the draw, its GAN and its classifiers
 STEPS = 4000
+PROBED = 32  # steps and updates that are timed; a multiple of the penalty's interval
 KEPT = RESULTS / "lift"
 UNIT = gan_name(0, 0)  # of a draw, which is a study of its own
 TRANSFERRED = "discriminator/real+synthetic"
@@ -162,30 +169,64 @@ def score_draw(name: str, pool: ImageSet, seed: int, work: Path) -> None:
         wanted = pool_recipe(recipe, recipe.compare.pool_per_class, mixing.truncation)
         ganaug.synthesize(run.root, synthetic, recipe=wanted, device="cpu")
     sources = Sources(run.root, {UNIT: run.root}, {(UNIT, mixing.truncation): synthetic}, None, recipe, {UNIT: 1})
-    seconds_per_update = min(time_update(sources, recipe.compare) for _ in range(5))  # here, where the GAN was trained
+    pace = pace_of_draw(KEPT / f"{name}-{seed}.json", run, sources, recipe.compare)
     pieces = {}
     for arm in of.arms:
         training = Training(**choice["trainings"][arm])
         if ARMS[arm].given_the_gans_time:
-            pace = Pace(seconds_per_update, training.updates)
-            updates = longer_updates(training.updates, undisturbed_seconds(run), pace, recipe.compare)
-            training = replace(training, updates=updates)
+            own = Pace(pace["update"], training.updates)
+            training = replace(training, updates=longer_updates(training.updates, pace["gan"], own, recipe.compare))
         pieces[arm] = make_piece(arm, UNIT, UNIT, 0, seed, training, mixing)
     folder = work / f"pieces-{seed}"
-    outcomes = train_pieces("arms", list(pieces.values()), sources, recipe.compare, folder, seconds_per_update)
+    outcomes = train_pieces("arms", list(pieces.values()), sources, recipe.compare, folder, pace["update"])
     found = {arm: outcomes[piece.name].probabilities.argmax(axis=1).astype(np.uint8) for arm, piece in pieces.items()}
     with written_whole(predictions_path(name, seed)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, truth=sources.truth(UNIT).astype(np.uint8), **found)
 
 
-def undisturbed_seconds(run: RunFolder) -> float:
-    """Of the GAN's training, had it always gone as in its fastest tenth, when nothing else ran on its core."""
-    total = 0.0
-    for member in read_json(run.info)["members"]:
-        log = read_losses(run, member)
-        seconds_per_step = log["seconds"].diff() / log["step"].diff()
-        total += float(seconds_per_step.quantile(0.1)) * float(log["step"].iloc[-1])
-    return total
+def pace_of_draw(path: Path, run: RunFolder, sources: Sources, settings: CompareSettings) -> dict[str, float]:
+    """Seconds of the GAN's training and of an update of the baseline: of processor time, which other work hardly changes, and both
+    measured here and now. They are kept, so that a draw that is gone on with gives the same."""
+    if not path.is_file():
+        gan_step, train_baseline = steps_of_gan(run), updates_of_baseline(sources, settings)
+        steps = sum(read_json(member)["ended_at"] for member in run.root.glob("members/*/member.json"))
+        seconds = steps * processor_seconds(gan_step) / PROBED
+        write_json(path, {"gan": seconds, "update": processor_seconds(train_baseline) / PROBED})
+    found: dict[str, float] = read_json(path)
+    return found
+
+
+def processor_seconds(work: Callable[[], Any]) -> float:
+    """Of this process; the first time warms up."""
+    taken = []
+    for _ in range(4):
+        begun = time.process_time()
+        work()
+        taken.append(time.process_time() - begun)
+    return min(taken[1:])
+
+
+def steps_of_gan(run: RunFolder) -> Callable[[], Any]:
+    """PROBED steps of the run's training, from its beginning on."""
+    recipe, images, device = load_recipe(run.recipe), load(run.data), torch.device("cpu")
+    member = joint(len(images.class_names))[0]
+    data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
+    state = build_state(network_shape(data, member, recipe.fit), recipe.fit, member, device)
+    dtype = resolve_precision(recipe.fit.precision, device)
+    return lambda: [train_step(state, data, recipe.fit, 1.0, dtype) for _ in range(PROBED)]
+
+
+def updates_of_baseline(sources: Sources, settings: CompareSettings) -> Callable[[], Any]:
+    """PROBED of them."""
+    training = replace(base_training(settings), updates=PROBED)
+    piece = make_piece(BASELINE, UNIT, "", 0, 0, training, NO_MIXING)
+    material = material_of(piece, sources, settings)
+    diet, device = Diet(material.train), torch.device("cpu")
+
+    def train() -> None:
+        train_classifier(build_model(piece, material, settings), diet, training, NO_MIXING, material.mirror, 0, device)
+
+    return train
 
 
 def choice_path(name: str) -> Path:

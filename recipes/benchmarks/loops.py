@@ -1,7 +1,8 @@
 """Training loops of others, rewritten from their descriptions and from reading them, so that speed.py can run them on the same networks.
 
-Each does one update of each player a step, as ours does, without augmentation, which ours has. Other than that each is what its project
-does: how images come, in which precision it computes, what it penalizes, how it averages the generator.
+Each does one update of each player a step, as ours does. What decides its speed is its project's: precision, penalties, how many batches it
+makes and sees, how it averages the generator. In its favour are left out: augmentation, which ours has, decoding and collecting images,
+and most of what it logs.
 """
 
 import copy
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ganaug.devices import resolve_precision
 
 Step = Callable[[], Any]
 Loop = Callable[
@@ -85,69 +88,82 @@ def dcgan_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, b
 
 
 def studiogan_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, batch: int, latent: int) -> Step:
-    """StudioGAN's, as its CIFAR-10 configurations of BigGAN: fp32, images from pinned memory, hinge loss, players switched on and off
-    weight by weight, two batches of generated images a step, an average of the generator weight by weight.
+    """StudioGAN's, as its CIFAR-10 configurations of BigGAN and its README's command for them: mixed precision (fp16 on a GPU, bf16 on a
+    CPU that has it), hinge loss, players switched on and off weight by weight, two batches of generated images a step. Those take
+    five updates of the discriminator for one of the generator; this takes one.
     Kang et al. (2023), https://arxiv.org/abs/2206.09479, https://github.com/POSTECH-CVLab/PyTorch-StudioGAN
     """
     optimizers = optimizers_of(discriminator, generator, betas=(0.5, 0.999))
     device, average = images.device, copy.deepcopy(generator)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
     batches = loaded(images, batch)
+    mixed = mixed_precision(device, torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
 
     def made() -> Tensor:
-        noise = torch.randn(batch, latent, device=device)
-        return generator(noise, torch.zeros(batch, dtype=torch.int64, device=device))
+        return generator(torch.randn(batch, latent, device=device), labels)
 
-    def switch(trained: nn.Module, other: nn.Module) -> None:
+    def update(
+        player: nn.Module, other: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]
+    ) -> None:
         for network in (generator, average, discriminator):
             network.train()
         other.requires_grad_(False)
-        trained.requires_grad_(True)
+        player.requires_grad_(True)
+        optimizer.zero_grad()
+        with mixed():
+            found = loss()
+        scaler.scale(found).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
-    def step() -> None:
-        switch(discriminator, generator)
-        optimizers[0].zero_grad()
+    def of_discriminator() -> Tensor:
         real = next(batches).to(device, non_blocking=True)
         fake = made()
-        loss = F.relu(1 - discriminator(real)).mean() + F.relu(1 + discriminator(fake)).mean()
-        loss.backward()
-        optimizers[0].step()
-        switch(generator, discriminator)
-        optimizers[1].zero_grad()
-        (-discriminator(made()).mean()).backward()
-        optimizers[1].step()
+        return F.relu(1 - discriminator(real)).mean() + F.relu(1 + discriminator(fake)).mean()
+
+    def of_generator() -> Tensor:
+        return -discriminator(made()).mean()
+
+    def step() -> None:
+        update(discriminator, generator, optimizers[0], of_discriminator)
+        update(generator, discriminator, optimizers[1], of_generator)
         follow(average, generator, 0.9999)
 
     return step
 
 
 def r3gan_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, batch: int, latent: int) -> Step:
-    """R3GAN's: bf16 (there its stages of most pixels, here all), images from pinned memory, a relativistic loss, the gradient penalties R1
-    and R2 in every step, real images for the generator's update, too, and gradients that go through one flat tensor.
+    """R3GAN's: bf16 (there its stages of most pixels, here all; on a CPU only where it has it), a relativistic loss, the gradient penalties
+    R1 and R2 in every step, real images for the generator's update, too, and gradients that go through one flat tensor.
     Huang et al. (2024), https://arxiv.org/abs/2501.05441, https://github.com/brownvc/R3GAN
     """
     optimizers = optimizers_of(discriminator, generator, betas=(0.0, 0.9))
     device, average = images.device, copy.deepcopy(generator)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
     batches = loaded(images, batch)
+    mixed = mixed_precision(device, torch.bfloat16)
     for network in (generator, discriminator, average):
         network.requires_grad_(False)
 
     def judged(images: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed():
             return discriminator(images).float()
 
     def made() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed():
             return generator(torch.randn(batch, latent, device=device), labels).float()
 
     def penalty(images: Tensor, logits: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
         return gradient.square().sum([1, 2, 3])
 
-    def update(player: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> None:
+    def update(
+        player: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], real: Tensor
+    ) -> None:
         optimizer.zero_grad(set_to_none=True)
         player.requires_grad_(True)
-        loss().mean().backward()
+        loss(real).mean().backward()
         player.requires_grad_(False)
         weights = [weight for weight in player.parameters() if weight.grad is not None]
         flat = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])
@@ -167,14 +183,20 @@ def r3gan_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, b
 
     def step() -> None:
         for_discriminator, for_generator = (next(batches).to(device, non_blocking=True) for _ in range(2))
-        update(discriminator, optimizers[0], lambda: of_discriminator(for_discriminator))
-        update(generator, optimizers[1], lambda: of_generator(for_generator))
+        update(discriminator, optimizers[0], of_discriminator, for_discriminator)
+        update(generator, optimizers[1], of_generator, for_generator)
         follow(average, generator, 0.999)
 
     return step
 
 
 LOOPS: dict[str, Loop] = {"the example": dcgan_step, "StudioGAN": studiogan_step, "R3GAN": r3gan_step}
+
+
+def mixed_precision(device: torch.device, on_gpu: torch.dtype) -> Callable[[], torch.autocast]:
+    """Contexts of it; on a CPU bf16, where it is fast there."""
+    dtype = on_gpu if device.type == "cuda" else resolve_precision("auto", device)
+    return lambda: torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def optimizers_of(*players: nn.Module, betas: tuple[float, float]) -> list[torch.optim.Adam]:
@@ -198,7 +220,7 @@ def loaded(images: Tensor, batch: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Weight by weight, as both projects do."""
+    """Weight by weight, as both projects do; running statistics are taken over, as R3GAN does."""
     for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
         mean.copy_(weight.lerp(mean, decay))
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
