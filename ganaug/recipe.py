@@ -57,7 +57,7 @@ def keep_settled(wanted: Recipe, stored: Recipe) -> Recipe:
     settled = {}
     for stage, names in {
         "data": ("image_size", "mirror"),
-        "fit": ("precision", "steps", "threads", "width", "compile"),
+        "fit": ("precision", "steps", "threads", "width", "batch_size", "compile"),
     }.items():
         asked, known = getattr(wanted, stage), getattr(stored, stage)
         still_open = [name for name in names if getattr(asked, name) in ("auto", None)]

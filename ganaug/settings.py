@@ -17,6 +17,7 @@ ImageSize = Literal[16, 32, 64, 128, 256]
 IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
 LARGEST = 2**32  # of all numbers in a recipe
 LARGEST_MODEL_SIZE = 4096  # pixels that a classifier enlarges images to
+BATCH_SIZE, LARGEST_BATCH_SIZE = 32, 128  # of a GAN, where they are left open
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 NUMBER = r"\d+(?:\.\d+)?"
 UNITS = ("h(?:ours?|rs?)?", "m(?:in(?:ute)?s?)?", "s(?:ec(?:ond)?s?)?")  # of a duration
@@ -200,12 +201,12 @@ class FitSettings(Settings):
         description="Train networks compiled by torch.compile; auto: on a GPU, in trainings of half an hour and more, where they are "
         "measured to save more time than compiling takes. On a CPU they were found slower.",
     )
-    batch_size: int = Field(
-        32,
-        ge=4,
-        le=2**16,
-        multiple_of=4,
-        description="Images of each kind (real, generated) in a step; fours of one class.",
+    batch_size: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=4, le=2**16, multiple_of=4)], BeforeValidator(parse_number)
+    ] = Field(
+        "auto",
+        description=f"Images of each kind (real, generated) in a step; fours of one class; auto: {BATCH_SIZE}, on a GPU up to "
+        f"{LARGEST_BATCH_SIZE} where a step with twice as many takes hardly longer.",
     )
     latent_size: int = Field(
         16,
@@ -282,6 +283,11 @@ class FitSettings(Settings):
     tensorboard: bool = Field(
         False, description="Write curves and samples for TensorBoard while it trains, under RUN/tensorboard."
     )
+
+    @property
+    def images_per_step(self) -> int:
+        """`batch_size`, or what it is tried with first."""
+        return BATCH_SIZE if self.batch_size == "auto" else self.batch_size
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:

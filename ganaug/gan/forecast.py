@@ -33,11 +33,12 @@ from .member import (
 )
 from .ranks import Part, current, planned
 from .record import save_samples
+from .settling import compile_where_it_pays, settle_networks
 from .shares import judged, split_images, training_data
 from .steps import TrainingData, conditioning_at, train_step
 from .strategies import STRATEGIES, Member, length_of, makespan, member_steps, waves
 from .symmetry import MIN_IMAGES, NUM_FOLDS
-from .training import compile_where_it_pays, settle_networks, settled, share_out
+from .training import settled, share_out
 from .validation import Reference
 
 WARM_UP, TIMED = 6, 20  # steps
@@ -108,7 +109,7 @@ def _estimate(data: str | Path, resolved: Recipe, part: Part) -> Estimate:
         judging = (time.monotonic() - begun) * (1 + (NUM_FOLDS if auto and len(few.labels) >= MIN_IMAGES else 0))
         reference = Reference(judge, few, split[1])
         training = training_data(split, members[0], mirror)
-        own_part = settings.model_copy(update={"batch_size": settings.batch_size // part.world})
+        own_part = settings.model_copy(update={"batch_size": settings.images_per_step // part.world})
         costs = measure(folder, training, reference, members[0], own_part, device, dtype)
         disk = sum(path.stat().st_size for path in folder.data.iterdir())
     jobs = num_jobs(settings, members, device)
@@ -183,8 +184,10 @@ def measure(
     costs = measuring() if current().world > 1 else if_it_fits(measuring, state)
     if costs is not None:
         return costs
-    smaller = settings.model_copy(update={"batch_size": halves(settings.batch_size)})
-    warn(f"out of memory: measured with batches of {smaller.batch_size} images, to which the training would come down")
+    smaller = settings.model_copy(update={"batch_size": halves(settings.images_per_step)})
+    warn(
+        f"out of memory: measured with batches of {smaller.images_per_step} images, to which the training would come down"
+    )
     return measure(folder, data, reference, member, smaller, device, dtype)
 
 
@@ -218,7 +221,8 @@ def format_estimate(estimate: Estimate) -> str:
     memory = "" if estimate.memory is None else f", {format_bytes(estimate.memory)} of memory"
     more = [] if estimate.gpu_memory is None else [f"on the GPU: {format_bytes(estimate.gpu_memory)} of its memory"]
     if estimate.processes > 1:
-        part = f"{estimate.recipe.fit.batch_size // estimate.processes} of {estimate.recipe.fit.batch_size} images of a batch"
+        whole = estimate.recipe.fit.images_per_step
+        part = f"{whole // estimate.processes} of {whole} images of a batch"
         more += [f"of each of {estimate.processes} processes, with {part}; the exchange of gradients comes on top"]
     return "\n".join(
         [

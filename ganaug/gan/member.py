@@ -435,7 +435,7 @@ def build_state(
         generator_optimizer=adam(generator),
         discriminator_optimizer=adam(discriminator),
         rng=torch.Generator().manual_seed(seed),
-        batch_size=settings.batch_size,
+        batch_size=settings.images_per_step,
         balance=Balance(strength=min(max(START, settings.augment_limits[0]), settings.augment_limits[1])),
         anchors=torch.zeros(2, device=device),
         spreads=torch.tensor([[1.0], [0.0]], device=device).repeat(1, len(shape["class_counts"])),

@@ -1,10 +1,9 @@
 """The stage `fit`: from a folder of labeled images to a run that can make new ones."""
 
 import copy
-import math
 import shlex
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,24 @@ from ..progress import say, signs_in, track
 from ..recipe import RecipeLike, dump_recipe, keep_settled, load_recipe
 from ..runs import SCHEMA, STATUS, RunFolder, describe_versions, read_json, refuse_special, write_json, write_text
 from ..sessions import LOCK, command_again, sole, sweep
-from ..settings import FitSettings, Recipe
+from ..settings import Recipe
 from .board import load_writer
 from .checkpoints import FREE
-from .compiled import settle_compile
-from .crew import forget, num_jobs, threads_to_try, train_apart
+from .crew import forget, num_jobs, train_apart
 from .following import follow
 from .judge import Judge, train_judge
-from .member import build_state, clear, halves, network_shape, train_member, trained_steps
+from .member import clear, train_member, trained_steps
 from .networks import SPREAD_GROUP
 from .planning import planned_total, settle_plan
-from .ranks import Part, current, joined, restarted
+from .ranks import Part, joined, restarted
 from .selftraining import SURE, self_train
+from .settling import compile_where_it_pays, settle_networks
 from .shares import judged, split_images, to_tensors, training_data
-from .steps import RECONSTRUCTED, TrainingData, train_step
+from .steps import RECONSTRUCTED
 from .strategies import STRATEGIES, Member, length_of, member_steps, total_steps, waves
 from .symmetry import settle_mirror
 from .validation import Reference
 
-NUM_TIMED_STEPS = 6  # after as many to warm up
-WIDTHS = {"cpu": (16, 32), "cuda": (32, 64, 128)}  # of the networks, tried in this order
-DEFAULT_WIDTH = 32  # where the number of steps is given and not the time
-CLEARLY_FASTER = 0.9  # of the other's time: what two measurements of the same may differ by decides nothing
-ENOUGH_STEPS = 5000  # that a wider network must be able to take in the budget
 LEAST_LEFT = 0.5  # of the budget for the training itself, whatever its preparation took
 
 
@@ -101,14 +95,13 @@ def share_out(recipe: Recipe, part: Part) -> Recipe:
             "torchrun's processes train one GAN together. Leave out fit.cluster (--set fit.cluster=null), or start ganaug alone."
         )
     multiple = SPREAD_GROUP * part.world * (RECONSTRUCTED if mixes else 1)
-    if settings.batch_size % multiple:
+    if settings.images_per_step % multiple:
         raise GanaugError(
-            f"{part.world} processes cannot share a batch of {settings.batch_size} images{' of family mixing' if mixes else ''}: "
+            f"{part.world} processes cannot share a batch of {settings.images_per_step} images{' of family mixing' if mixes else ''}: "
             f"fit.batch_size must be a multiple of {multiple}. Set it, or start another number of processes."
         )
-    say(
-        f"{part.world} processes, each with {settings.batch_size // part.world} of {settings.batch_size} images of a batch"
-    )
+    each = settings.images_per_step // part.world
+    say(f"{part.world} processes, each with {each} of {settings.images_per_step} images of a batch")
     threads = settings.threads and min(settings.threads, part.cores(num_cores()))
     return recipe.model_copy(update={"fit": settings.model_copy(update={"threads": threads})})
 
@@ -277,32 +270,6 @@ def _train_apart(root: Path, member: Member, recipe: Recipe, judge: Judge, dtype
     train_member(folder, member, data, reference, settings, total and member_steps(member, total), dtype)
 
 
-def measure_pace(
-    data: TrainingData, member: Member, settings: FitSettings, device: torch.device, threads: int
-) -> float:
-    """Seconds of a training step with that many CPU threads, measured; of this process's part of a batch. Infinity where a GPU's
-    memory does not hold it."""
-    settings = settings.model_copy(update={"batch_size": settings.batch_size // current().world})
-    dtype = resolve_precision(settings.precision, device)
-    torch.set_num_threads(threads)
-    pace = math.inf
-    with (
-        track(f"timing steps of width {settings.width} on {threads} cores", 2 * NUM_TIMED_STEPS) as advance,
-        suppress(torch.OutOfMemoryError),
-    ):
-        state = build_state(network_shape(data, member, settings), settings, member, device)
-        for done in (0, NUM_TIMED_STEPS):  # the first round warms up
-            begun = time.monotonic()
-            for step in range(1, NUM_TIMED_STEPS + 1):
-                train_step(state, data, settings, 1.0, dtype)
-                advance(done + step)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if done:
-                pace = (time.monotonic() - begun) / NUM_TIMED_STEPS
-    return pace
-
-
 def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume: bool) -> Recipe:
     """The settings to train with; a resumed run keeps its own. Raises `GanaugError` unless `folder` is free for this run."""
     if folder.info.is_file():
@@ -327,66 +294,6 @@ def _open_folder(folder: RunFolder, data: str | Path, recipe: RecipeLike, resume
     if not found <= _EARLY_FILES:
         raise GanaugError(f"{folder.root} is not empty and holds no run. Give a new or empty folder as --out.")
     return wanted
-
-
-def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
-    """The recipe with the fastest number of threads, the faster precision and the width that the budget allows, all measured; a
-    resumed or repeated run then keeps them.
-
-    Threads wait for one another at every layer, so that on a machine with other work one may be faster than two. Where a GPU's memory
-    does not hold the batch, a smaller one is measured, as the training will halve its own.
-    """
-    settings = recipe.fit
-    if settings.threads is not None and settings.width != "auto":
-        return recipe
-    members = STRATEGIES[settings.strategy](len(images.class_names))
-    member = members[0]
-    data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
-    widths: tuple[int, ...] = (DEFAULT_WIDTH,) if settings.width == "auto" else (settings.width,)
-    if settings.width == "auto" and settings.steps is None:
-        widths = WIDTHS[device.type]
-    settings = settings.model_copy(update={"width": widths[0], "compile": False})
-    cores = current().cores(num_cores()) if device.type == "cpu" else 1
-    candidates = [settings.threads] if settings.threads else threads_to_try(settings, members, device, cores)
-    paces: dict[int, float] = {}
-    with track("measuring the speed", len(candidates) + len(widths)) as advance:
-        for count in candidates:
-            paces[count] = measure_pace(data, member, settings, device, count)
-            while math.isinf(paces[count]) and halves(settings.batch_size) and current().world == 1:
-                settings = settings.model_copy(update={"batch_size": halves(settings.batch_size)})
-                paces[count] = measure_pace(data, member, settings, device, count)
-            advance(len(paces))
-        threads = min(paces, key=lambda count: paces[count])
-        pace = paces[threads]
-        if settings.precision == "auto" and device.type == "cpu" and resolve_precision("auto", device) != torch.float32:
-            plain = settings.model_copy(update={"precision": "fp32"})
-            pace_of_plain = measure_pace(data, member, plain, device, threads)
-            if pace_of_plain < CLEARLY_FASTER * pace:
-                settings, pace = plain, pace_of_plain
-        jobs = num_jobs(settings.model_copy(update={"threads": threads}), members, device)
-        length = length_of(members, jobs)
-        for done, width in enumerate(widths[1:], start=len(paces) + 1):
-            wider = settings.model_copy(update={"width": width})
-            pace_of_wider = measure_pace(data, member, wider, device, threads)
-            advance(done + 1)
-            if settings.budget * member.share / length / pace_of_wider < ENOUGH_STEPS:
-                break
-            settings, pace = wider, pace_of_wider
-    say(f"networks of width {settings.width}, {threads} of {num_cores()} cores: {1000 * pace:.0f} ms a step")
-    found = {"threads": threads, "width": settings.width, "precision": settings.precision}
-    return recipe.model_copy(update={"fit": recipe.fit.model_copy(update=found)})
-
-
-def compile_where_it_pays(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
-    """The recipe with `fit.compile` settled, once the threads, the width and the precision are."""
-
-    def measure(settings: FitSettings) -> float:
-        member = STRATEGIES[settings.strategy](len(images.class_names))[0]
-        data = training_data(split_images(images, recipe, device), member, recipe.data.mirror)
-        return measure_pace(data, member, settings, device, settings.threads or 1)
-
-    compiled = settle_compile(recipe.fit, device, current().world, measure)
-    return recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"compile": compiled})})
 
 
 def settled(recipe: Recipe, image_size: int, device: torch.device, steps: int) -> Recipe:

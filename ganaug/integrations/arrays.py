@@ -20,7 +20,8 @@ from ..classify.training import Labeled
 from ..data.cache import LARGEST_SIZE, LARGEST_SIZE_CUDA, ImageSet
 from ..data.images import Pixels
 from ..errors import GanaugError
-from ..gan.training import DEFAULT_WIDTH, train_run
+from ..gan.settling import DEFAULT_WIDTH
+from ..gan.training import train_run
 from ..progress import track
 from ..recipe import RecipeLike, load_recipe
 from ..runs import RunFolder

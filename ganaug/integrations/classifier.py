@@ -20,9 +20,9 @@ from ..data.cache import ImageSet
 from ..devices import resolve_device
 from ..errors import GanaugError
 from ..gan.networks import Backbone
+from ..gan.settling import DEFAULT_WIDTH
 from ..gan.shares import to_tensors
 from ..gan.symmetry import settle_mirror
-from ..gan.training import DEFAULT_WIDTH
 from ..recipe import RecipeLike
 from ..settings import Recipe
 from ..study.arms import ARMS, real

@@ -117,7 +117,7 @@ def networks_of(name: str) -> tuple[nn.Module, nn.Module, nn.Module, int, int]:
     side = SIDES[name]
     ours = Discriminator(NUM_CLASSES, side, 3, 32)
     generator = Generator(NUM_CLASSES, side, 3, settings.latent_size, 32)
-    return generator, Plain(ours), ours, settings.latent_size, settings.batch_size
+    return generator, Plain(ours), ours, settings.latent_size, settings.images_per_step
 
 
 def seconds_of(step: Step, times: int, device: torch.device) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small import files_of
 
-from ganaug.gan import member, training
+from ganaug.gan import member, settling, training
 from ganaug.gan.training import fit
 
 EVERY_STEP = 1e-9  # seconds: a saved state after every row of metrics
@@ -20,7 +20,7 @@ def take_four_checkpoints(monkeypatch):
     monkeypatch.setattr(member, "NUM_CHECKPOINTS", 4)
     monkeypatch.setattr(member, "MIN_STEPS_BETWEEN", 1)
     monkeypatch.setattr(member, "FIRST_CHECKPOINT", 0.25)
-    monkeypatch.setattr(training, "measure_pace", lambda *_: 0.01)
+    monkeypatch.setattr(settling, "measure_pace", lambda *_: 0.01)
 
 
 class Interrupt:

@@ -15,9 +15,10 @@ from tiny import ganaug, refused
 
 from ganaug import GanaugError, sessions
 from ganaug.data.source import Source
-from ganaug.gan import forecast, member, training
+from ganaug.gan import forecast, member, settling
 from ganaug.gan.member import load_member
-from ganaug.gan.training import fit, measure_pace
+from ganaug.gan.settling import measure_pace
+from ganaug.gan.training import fit
 from ganaug.runs import RunFolder, read_json
 from ganaug.sessions import LOCK, Stopped, sole
 
@@ -275,8 +276,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on(digits, tmp_path, monkeypatc
 
 def test_memory_is_no_less_to_be_had_while_the_speed_is_measured(digits, tmp_path, monkeypatch, caplog):
     """By default threads and width are measured before the training begins."""
-    monkeypatch.setattr(training, "measure_pace", measure_pace)
-    train_step, build_state, widths = training.train_step, training.build_state, []
+    monkeypatch.setattr(settling, "measure_pace", measure_pace)
+    train_step, build_state, widths = settling.train_step, settling.build_state, []
 
     def building(shape, *arguments):
         widths.append(shape["width"])
@@ -287,11 +288,11 @@ def test_memory_is_no_less_to_be_had_while_the_speed_is_measured(digits, tmp_pat
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return train_step(state, *arguments)
 
-    for module in (training, member, forecast):
+    for module in (settling, member, forecast):
         monkeypatch.setattr(module, "train_step", stepping)
         monkeypatch.setattr(module, "build_state", building)
-    monkeypatch.setattr(training, "WIDTHS", {"cpu": (4, 8)})
-    monkeypatch.setattr(training, "ENOUGH_STEPS", 1)
+    monkeypatch.setattr(settling, "WIDTHS", {"cpu": (4, 8)})
+    monkeypatch.setattr(settling, "ENOUGH_STEPS", 1)
     open_ones = {"steps": None, "threads": None, "width": "auto", "budget": "10s"}
     recipe = with_settings(fit=FIT | {"batch_size": 40} | open_ones)
     estimate = forecast.estimate_fit(digits, recipe=recipe)

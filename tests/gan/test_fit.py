@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import warnings
 from dataclasses import replace
@@ -17,7 +18,7 @@ from small import CLASS_NAMES, TEST_PER_CLASS, TINY, TRAIN_COUNTS, files_of, wei
 from ganaug import GanaugError, load_recipe
 from ganaug.data.cache import load
 from ganaug.data.images import decode
-from ganaug.gan import forecast, member, record, training
+from ganaug.gan import forecast, member, record, settling, training
 from ganaug.gan.forecast import estimate_fit, format_estimate
 from ganaug.gan.shares import split_images, training_data
 from ganaug.gan.strategies import STRATEGIES, member_steps
@@ -328,8 +329,8 @@ def test_the_fastest_threads_are_found_once_and_kept(digits, tmp_path, monkeypat
         tried.append(threads)
         return {1: 0.05, 2: 0.03, 4: 0.04}[threads]
 
-    monkeypatch.setattr(training, "num_cores", lambda: 4)
-    monkeypatch.setattr(training, "measure_pace", measure_pace)
+    monkeypatch.setattr(settling, "num_cores", lambda: 4)
+    monkeypatch.setattr(settling, "measure_pace", measure_pace)
     run = fit(digits, tmp_path / "run", recipe=with_settings(fit={"threads": None, "steps": 1}))
     assert yaml.safe_load((run / "recipe.yaml").read_text())["fit"]["threads"] == 2 and set(tried) == {1, 2, 4}
     tried.clear()
@@ -341,7 +342,7 @@ def test_bf16_is_taken_where_single_precision_is_not_clearly_faster(digits, monk
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     for plain, threads, chosen in ((0.95, None, "bf16"), (0.8, None, "fp32"), (0.8, 1, "fp32"), (9.0, 1, "bf16")):
         paces = {"auto": 1.0, "fp32": plain}
-        monkeypatch.setattr(training, "measure_pace", lambda *given, paces=paces: paces[given[2].precision])
+        monkeypatch.setattr(settling, "measure_pace", lambda *given, paces=paces: paces[given[2].precision])
         open_ones = {"threads": threads, "precision": "auto", "width": "auto"}
         assert estimate_fit(digits, recipe=with_settings(fit=open_ones)).recipe.fit.precision == chosen
 
@@ -351,10 +352,10 @@ def pace_of_width(paces):
 
 
 def test_the_widest_networks_that_leave_enough_steps_are_taken(digits, monkeypatch):
-    narrow, wide = training.WIDTHS["cpu"]
-    budget = {"steps": None, "budget": 2.0 * training.ENOUGH_STEPS, "width": "auto"}
+    narrow, wide = settling.WIDTHS["cpu"]
+    budget = {"steps": None, "budget": 2.0 * settling.ENOUGH_STEPS, "width": "auto"}
     for pace, strategy, chosen in ((1.9, "joint", wide), (2.1, "joint", narrow), (1.9, "per-class", narrow)):
-        monkeypatch.setattr(training, "measure_pace", pace_of_width({narrow: 0.5, wide: pace}))
+        monkeypatch.setattr(settling, "measure_pace", pace_of_width({narrow: 0.5, wide: pace}))
         recipe = with_settings(fit=budget | {"strategy": strategy})
         assert estimate_fit(digits, recipe=recipe).recipe.fit.width == chosen
 
@@ -362,21 +363,49 @@ def test_the_widest_networks_that_leave_enough_steps_are_taken(digits, monkeypat
 def test_a_given_number_of_steps_settles_the_width_whatever_the_pace(digits, monkeypatch):
     widths = set()
     for pace in (0.001, 1000.0):
-        monkeypatch.setattr(training, "measure_pace", lambda *_, pace=pace: pace)
+        monkeypatch.setattr(settling, "measure_pace", lambda *_, pace=pace: pace)
         widths.add(estimate_fit(digits, recipe=with_settings(fit={"width": "auto"})).recipe.fit.width)
     assert len(widths) == 1 and "auto" not in widths
 
 
+@pytest.mark.parametrize(
+    ("changes", "paces", "chosen"),
+    [
+        ({}, {8: 1.0, 16: 1.1, 32: 1.3}, 32),
+        ({}, {8: 1.0, 16: 1.3, 32: 1.3}, 8),
+        ({}, {8: 1.0, 16: 1.1, 32: 1.4}, 16),
+        ({}, {8: 1.0, 16: math.inf}, 8),  # more than the memory holds
+        ({"threads": None, "width": "auto"}, {8: 1.0, 16: 1.1, 32: 1.1}, 32),
+        ({"batch_size": 12}, {12: 1.0}, 12),
+        ({"steps": 9}, {32: 1.0}, 32),  # the same on any device
+    ],
+)
+def test_batches_grow_where_a_step_takes_hardly_longer(digits, monkeypatch, changes, paces, chosen):
+    monkeypatch.setattr(settling, "WIDTHS", {"cpu": (4, 8)})
+    monkeypatch.setattr(settling, "BATCHES", {"cpu": (8, 16, 32)})
+    monkeypatch.setattr(settling, "measure_pace", lambda *given: paces[given[2].batch_size])
+    recipe = with_settings(fit={"steps": None, "budget": "20s", "batch_size": "auto"} | changes)
+    assert estimate_fit(digits, recipe=recipe).recipe.fit.batch_size == chosen
+
+
+def test_batches_do_not_grow_on_a_cpu(digits, monkeypatch):
+    measured = set()
+    monkeypatch.setattr(settling, "measure_pace", lambda *given: measured.add(given[2].batch_size) or 1.0)
+    recipe = with_settings(fit={"steps": None, "budget": "20s", "batch_size": "auto", "threads": None})
+    assert estimate_fit(digits, recipe=recipe).recipe.fit.batch_size == 32 and measured == {32}
+    assert settling.BATCHES["cuda"] == (32, 64, 128)
+
+
 def test_the_width_that_the_pace_has_settled_is_kept(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "WIDTHS", {"cpu": (4, 8)})
-    monkeypatch.setattr(training, "ENOUGH_STEPS", 10)
-    monkeypatch.setattr(training, "measure_pace", pace_of_width({4: 1.0, 8: 1.5}))
+    monkeypatch.setattr(settling, "WIDTHS", {"cpu": (4, 8)})
+    monkeypatch.setattr(settling, "ENOUGH_STEPS", 10)
+    monkeypatch.setattr(settling, "measure_pace", pace_of_width({4: 1.0, 8: 1.5}))
     recipe = with_settings(fit={"steps": None, "budget": "20s", "width": "auto", "checkpoint_interval": EVERY_STEP})
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         set_pace(patch, [1.0])
         interrupted_fit(patch, digits, out, recipe, at=5)
-        monkeypatch.setattr(training, "measure_pace", pace_of_width({4: 1.0, 8: 99.0}))
+        monkeypatch.setattr(settling, "measure_pace", pace_of_width({4: 1.0, 8: 99.0}))
         set_pace(patch, [1.0])
         fit(digits, out, recipe=recipe, resume=True)
     assert yaml.safe_load((out / "recipe.yaml").read_text())["fit"]["width"] == 8

@@ -17,7 +17,7 @@ from tiny import FIT, ganaug, refused
 from together import GAMES, play, play_together
 
 from ganaug import GanaugError
-from ganaug.gan import forecast, ranks, training
+from ganaug.gan import forecast, ranks, settling, training
 from ganaug.gan.checkpoints import capture, restore
 from ganaug.gan.diffaug import augment
 from ganaug.gan.networks import SPREAD_GROUP
@@ -195,7 +195,7 @@ def test_a_dry_run_refuses_the_batch_that_fit_refuses_and_measures_its_part_of_o
 
     sizes: set[int] = set()
     monkeypatch.setattr(forecast, "train_step", take_step)
-    monkeypatch.setattr(training, "train_step", take_step)
+    monkeypatch.setattr(settling, "train_step", take_step)
     options = ("fit", digits, *FIT, "--set", "fit.width=auto", "--set", "data.image_size=16", "--dry-run")
     assert "must be a multiple of 8" in refused(*options, "--set", "fit.batch_size=12")
     text = ganaug(*options).stdout

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from game import make_data, make_state, with_changes
 from hurry import hurry, pytest
 
-from ganaug.gan import following, member, training
+from ganaug.gan import following, member, settling, training
 from ganaug.gan.checkpoints import capture
 from ganaug.gan.convergence import duality_gap
 from ganaug.gan.ranks import joined, share_norms
@@ -86,7 +86,8 @@ def run_command(marker, arguments):
     hurry(patch)
     patch.setattr(following, "duality_gap", member.duality_gap)  # of as many steps in all processes
     take_four_checkpoints(patch)
-    patch.setattr(training, "num_cores", lambda: 1)
+    for module in (settling, training):
+        patch.setattr(module, "num_cores", lambda: 1)
     steps = []
 
     def step(*given):
