@@ -22,7 +22,7 @@ from .recipe import RecipeLike, dump_recipe, load_recipe
 from .reporting.page import report
 from .runs import STATUS, RunFolder, filled_whole, read_json, write_text
 from .sessions import LOCK, sole, sweep
-from .settings import DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, CompareSettings, Recipe, parse_budget
+from .settings import BATCH_SIZE, DEMO_BUDGET, RUN_BUDGET, RUN_PRESET, CompareSettings, Recipe, parse_budget
 from .study.arms import ARMS
 from .study.case import refuse_hopeless, refuse_leaky
 from .study.compare import compare
@@ -221,7 +221,10 @@ def claim_folder(root: Path, resolved: Recipe) -> None:
     """Keeps the settings in `root`/recipe.yaml. Raises `GanaugError` where it was begun with other ones, or was not made by `run`."""
     path = root / "recipe.yaml"
     if RunFolder(root / "run").info.is_file():
-        if load_recipe(path) != resolved:
+        stored = load_recipe(path)
+        if resolved.fit.batch_size == "auto" and stored.fit.batch_size == BATCH_SIZE:  # the default of older versions
+            resolved = resolved.model_copy(update={"fit": resolved.fit.model_copy(update={"batch_size": BATCH_SIZE})})
+        if stored != resolved:
             raise GanaugError(f"{root} was begun with other settings, see {path}. Repeat those, or give another --out.")
         return
     known = {"digits", "recipe.yaml", "run", LOCK, STATUS}

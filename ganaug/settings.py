@@ -205,8 +205,8 @@ class FitSettings(Settings):
         Literal["auto"] | Annotated[int, Field(ge=4, le=2**16, multiple_of=4)], BeforeValidator(parse_number)
     ] = Field(
         "auto",
-        description=f"Images of each kind (real, generated) in a step; fours of one class; auto: {BATCH_SIZE}, on a GPU up to "
-        f"{LARGEST_BATCH_SIZE} where a step with twice as many takes hardly longer.",
+        description=f"Images of each kind (real, generated) in a step; fours of one class; auto: {BATCH_SIZE}, in one process on a "
+        f"GPU up to {LARGEST_BATCH_SIZE} where a step with twice as many takes hardly longer.",
     )
     latent_size: int = Field(
         16,

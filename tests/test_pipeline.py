@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,14 @@ import torch
 from hurry import PROGRAM
 from tiny import RUN, UNFILTERED, ganaug, python, refused, stamps, write_few_digits
 
+from ganaug import GanaugError
 from ganaug.data import cache
 from ganaug.data.cache import load
 from ganaug.data.images import decode
 from ganaug.data.manifest import read_manifest
 from ganaug.gan import training
-from ganaug.pipeline import write_digits
+from ganaug.pipeline import claim_folder, write_digits
+from ganaug.recipe import dump_recipe, load_recipe
 from ganaug.runs import read_json
 from ganaug.settings import VERDICTS
 from ganaug.synthesis import sample
@@ -86,6 +89,15 @@ def test_only_the_stage_that_is_missing_is_repeated(few, finished, tmp_path):
     after = stamps(out)
     assert {name for name in before if after[name] != before[name]} <= {"report.html", "report.md"}
     assert read_json(out / "study/study.json")["arms"] == arms
+
+
+@pytest.mark.parametrize(("stored", "asked", "same"), [(32, "auto", True), (64, "auto", False), (32, 64, False)])
+def test_a_folder_of_a_version_whose_batches_were_a_number_is_gone_on_with(tmp_path, stored, asked, same):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text("{}")
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(load_recipe({"fit": {"batch_size": stored}})))
+    with nullcontext() if same else pytest.raises(GanaugError, match="begun with other settings"):
+        claim_folder(tmp_path, load_recipe({"fit": {"batch_size": asked}}))
 
 
 def test_other_settings_and_other_folders_are_refused(few, finished):

@@ -54,14 +54,14 @@ def measure_pace(
 
 
 def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> Recipe:
-    """The recipe with the fastest number of threads, the faster precision, the width that the budget allows and, on a GPU, batches as
-    large as cost it next to nothing, all measured; a resumed or repeated run then keeps them.
+    """The recipe with the fastest number of threads, the faster precision, the width that the budget allows and, of one process on a GPU,
+    batches as large as cost it next to nothing, all measured; a resumed or repeated run then keeps them.
 
     Threads wait for one another at every layer, so that on a machine with other work one may be faster than two. Where a GPU's memory
     does not hold the batch, a smaller one is measured, as the training will halve its own.
     """
     batches: tuple[int, ...] = (recipe.fit.images_per_step,)
-    if recipe.fit.batch_size == "auto" and recipe.fit.steps is None:
+    if recipe.fit.batch_size == "auto" and recipe.fit.steps is None and current().world == 1:
         batches = BATCHES[device.type]
     settings = recipe.fit.model_copy(update={"batch_size": batches[0]})
     if settings.threads is not None and settings.width != "auto" and len(batches) == 1:
@@ -99,15 +99,17 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
             if settings.budget * member.share / length / pace_of_wider < ENOUGH_STEPS:
                 break
             settings, pace = wider, pace_of_wider
-        batch_size = batches[0]
+        measured, batch_size = settings.images_per_step, batches[0]
+        if measured < batch_size:  # the memory does not hold even those
+            batches = batches[:1]
         for done, size in enumerate(batches[1:], start=len(paces) + len(widths)):
             larger = settings.model_copy(update={"batch_size": size})
             pace_of_larger = measure_pace(data, member, larger, device, threads)
             advance(done + 1)
-            if pace_of_larger > HARDLY_LONGER * pace:
+            if math.isinf(pace_of_larger) or pace_of_larger > HARDLY_LONGER * pace:
                 break
-            pace, batch_size = pace_of_larger, size
-    what = f"networks of width {settings.width}, batches of {batch_size}, {threads} of {num_cores()} cores"
+            pace, batch_size, measured = pace_of_larger, size, size
+    what = f"networks of width {settings.width}, batches of {measured}, {threads} of {num_cores()} cores"
     say(f"{what}: {1000 * pace:.0f} ms a step")
     found = {"threads": threads, "width": settings.width, "precision": settings.precision, "batch_size": batch_size}
     return recipe.model_copy(update={"fit": recipe.fit.model_copy(update=found)})

@@ -374,7 +374,10 @@ def test_a_given_number_of_steps_settles_the_width_whatever_the_pace(digits, mon
         ({}, {8: 1.0, 16: 1.1, 32: 1.3}, 32),
         ({}, {8: 1.0, 16: 1.3, 32: 1.3}, 8),
         ({}, {8: 1.0, 16: 1.1, 32: 1.4}, 16),
+        ({}, {8: 1.0, 16: 1.22}, 8),
         ({}, {8: 1.0, 16: math.inf}, 8),  # more than the memory holds
+        ({}, {8: math.inf, 4: math.inf, 16: math.inf, 32: math.inf}, 8),  # nothing fits, for the moment
+        ({}, {8: math.inf, 4: 1.0, 16: 1.0}, 8),  # 8 did not fit when it was tried
         ({"threads": None, "width": "auto"}, {8: 1.0, 16: 1.1, 32: 1.1}, 32),
         ({"batch_size": 12}, {12: 1.0}, 12),
         ({"steps": 9}, {32: 1.0}, 32),  # the same on any device
@@ -396,19 +399,23 @@ def test_batches_do_not_grow_on_a_cpu(digits, monkeypatch):
     assert settling.BATCHES["cuda"] == (32, 64, 128)
 
 
-def test_the_width_that_the_pace_has_settled_is_kept(digits, tmp_path, monkeypatch):
+def test_the_width_and_the_batch_that_the_pace_has_settled_are_kept(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(settling, "WIDTHS", {"cpu": (4, 8)})
     monkeypatch.setattr(settling, "ENOUGH_STEPS", 10)
     monkeypatch.setattr(settling, "measure_pace", pace_of_width({4: 1.0, 8: 1.5}))
-    recipe = with_settings(fit={"steps": None, "budget": "20s", "width": "auto", "checkpoint_interval": EVERY_STEP})
+    monkeypatch.setattr(settling, "BATCHES", {"cpu": (8, 16)})
+    open_ones = {"width": "auto", "batch_size": "auto"}
+    recipe = with_settings(fit={"steps": None, "budget": "20s", "checkpoint_interval": EVERY_STEP} | open_ones)
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         set_pace(patch, [1.0])
         interrupted_fit(patch, digits, out, recipe, at=5)
         monkeypatch.setattr(settling, "measure_pace", pace_of_width({4: 1.0, 8: 99.0}))
+        monkeypatch.setattr(settling, "BATCHES", {"cpu": (8,)})
         set_pace(patch, [1.0])
         fit(digits, out, recipe=recipe, resume=True)
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["fit"]["width"] == 8
+    kept = yaml.safe_load((out / "recipe.yaml").read_text())["fit"]
+    assert (kept["width"], kept["batch_size"]) == (8, 16)
     assert json.loads((out / "members/joint/member.json").read_text())["shape"]["width"] == 8
 
 
