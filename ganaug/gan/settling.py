@@ -99,19 +99,18 @@ def settle_networks(recipe: Recipe, images: ImageSet, device: torch.device) -> R
             if settings.budget * member.share / length / pace_of_wider < ENOUGH_STEPS:
                 break
             settings, pace = wider, pace_of_wider
-        measured, batch_size = settings.images_per_step, batches[0]
-        if measured < batch_size:  # the memory does not hold even those
-            batches = batches[:1]
-        for done, size in enumerate(batches[1:], start=len(paces) + len(widths)):
+        is_held = settings.images_per_step == batches[0]  # by the memory, which else holds no larger ones either
+        for done, size in enumerate(batches[1:] if is_held else (), start=len(paces) + len(widths)):
             larger = settings.model_copy(update={"batch_size": size})
             pace_of_larger = measure_pace(data, member, larger, device, threads)
             advance(done + 1)
-            if math.isinf(pace_of_larger) or pace_of_larger > HARDLY_LONGER * pace:
+            if pace_of_larger > HARDLY_LONGER * pace:
                 break
-            pace, batch_size, measured = pace_of_larger, size, size
-    what = f"networks of width {settings.width}, batches of {measured}, {threads} of {num_cores()} cores"
+            settings, pace = larger, pace_of_larger
+    what = f"networks of width {settings.width}, batches of {settings.batch_size}, {threads} of {num_cores()} cores"
     say(f"{what}: {1000 * pace:.0f} ms a step")
-    found = {"threads": threads, "width": settings.width, "precision": settings.precision, "batch_size": batch_size}
+    found = {"threads": threads, "width": settings.width, "precision": settings.precision}
+    found |= {"batch_size": max(batches[0], settings.images_per_step)}  # a training halves its own where it must
     return recipe.model_copy(update={"fit": recipe.fit.model_copy(update=found)})
 
 
