@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganaug.data.images import to_float
 from ganaug.devices import resolve_precision
+from ganaug.gan.losses import gradient_penalty
 
 Step = Callable[[], Any]
 Loop = Callable[
@@ -67,7 +69,7 @@ def dcgan_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, b
     """PyTorch's DCGAN example: fp32, eager; Adam of 2e-4 and (.5, .999); the real and the generated batch one after the other."""
     optimizers = optimizers_of(discriminator, generator, betas=(0.5, 0.999))
     device = images.device
-    batches = batches_of(images.float() / 127.5 - 1, batch)
+    batches = batches_of(to_float(images), batch)
     labels, one, zero = (torch.full((batch,), value, device=device) for value in (0, 1.0, 0.0))
 
     def step() -> float:
@@ -154,16 +156,12 @@ def r3gan_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, b
         with mixed():
             return generator(torch.randn(batch, latent, device=device), labels).float()
 
-    def penalty(images: Tensor, logits: Tensor) -> Tensor:
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-        return gradient.square().sum([1, 2, 3])
-
     def update(
         player: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], real: Tensor
     ) -> None:
         optimizer.zero_grad(set_to_none=True)
         player.requires_grad_(True)
-        loss(real).mean().backward()
+        loss(real).backward()
         player.requires_grad_(False)
         weights = [weight for weight in player.parameters() if weight.grad is not None]
         flat = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])
@@ -175,11 +173,11 @@ def r3gan_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, b
         real = real.detach().requires_grad_(True)
         fake = made().detach().requires_grad_(True)
         on_real, on_fake = judged(real), judged(fake)
-        penalties = penalty(real, on_real) + penalty(fake, on_fake)
-        return F.softplus(on_fake - on_real) + GAMMA / 2 * penalties
+        penalties = gradient_penalty(on_real, real) + gradient_penalty(on_fake, fake)
+        return F.softplus(on_fake - on_real).mean() + GAMMA / 2 * penalties
 
     def of_generator(real: Tensor) -> Tensor:
-        return F.softplus(judged(real) - judged(made()))
+        return F.softplus(judged(real) - judged(made())).mean()
 
     def step() -> None:
         for_discriminator, for_generator = (next(batches).to(device, non_blocking=True) for _ in range(2))
@@ -213,7 +211,7 @@ def batches_of(pixels: Tensor, batch: int) -> Iterator[Tensor]:
 
 def loaded(images: Tensor, batch: int) -> Iterator[Tensor]:
     """The same few batches without end, which costs a loop less than its project's loader does: floats on the host, pinned for a GPU."""
-    pixels = images.cpu().float() / 127.5 - 1
+    pixels = to_float(images.cpu())
     found = pixels.split(batch)[: len(pixels) // batch]
     return cycle([one.pin_memory() if images.device.type == "cuda" else one for one in found])
 
