@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from generators import CASES, measure, open_pool, write_folder
+from generators import CASES, measure, open_pool, rounded, write_folder
 from records import RESULTS, Bar, write_record
 
 from ganaug.runs import read_json, write_json
@@ -40,8 +40,20 @@ def set_bars(found: dict[str, dict[str, Any]]) -> list[Bar]:
     return bars
 
 
+def means_of(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each set and size of batches, over the seeds."""
+    return {
+        f"{name}-batch-{batch}": {
+            what: rounded(np.mean([value(found[f"{name}-batch-{batch}-{seed}"], what) for seed in SEEDS]))
+            for what in ("coverage", "kid", "copies", "consistency", "minutes")
+        }
+        for name in SETS
+        for batch in BATCHES
+    }
+
+
 def value(figures: dict[str, Any], what: str) -> float:
-    return float(figures[what] if what == "copies" else figures["features"][what])
+    return float(figures["features"][what] if what in ("coverage", "kid") else figures[what])
 
 
 def main() -> None:
@@ -64,7 +76,7 @@ def main() -> None:
                     fit = {"steps": STEPS, "batch_size": batch_size}
                     write_json(kept, measure(name, contender, seed, work, fit))
                 found[kept.stem] = read_json(kept)
-    write_record("batches", set_bars(found), found, seeds=SEEDS)
+    write_record("batches", set_bars(found), means_of(found), seeds=SEEDS)
 
 
 if __name__ == "__main__":
